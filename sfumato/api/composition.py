@@ -109,7 +109,7 @@ class Composition:
             BadInput: as `Params.check_run`.
         """
         for method, params in self.methods:
-            uses_target = method.under_source or not self.under_source
+            uses_target = params.reads_target or method.under_source or not self.under_source
             check_run(network, params, sizes, sources, targets if uses_target else sources)
 
     def of(self, job: Job) -> list[Shift]:

@@ -104,7 +104,8 @@ def plan_edit(
     """
     network = sources.model.network
     guidance_scales, masks, texts = (
-        ([] if each is None else as_list(each)) for each in (guidance_scale, mask, prompts)
+        _listed(values, name)
+        for values, name in ((guidance_scale, "guidance scale"), (mask, "mask"), (prompts, "target prompt"))
     )
     wanted = max(len(texts), len(guidance_scales), len(masks)) if len(sources) == 1 else len(sources)
     found = region(mask_words, mask_difference, mask_threshold)
@@ -142,6 +143,14 @@ def plan_edit(
         text_features=sources.model.text_features(texts),
         source_features=sources.model.text_features(befores) if all(text.strip() for text in befores) else None,
     )
+
+
+def _listed(values: Any, name: str) -> list[Any]:
+    """Convert an argument to a list; None to []. Raises BadInput for an empty list."""
+    found = [] if values is None else as_list(values)
+    if values is not None and not found:
+        raise BadInput(f"The list of {name}s is empty: give at least one {name}, or leave the argument out.")
+    return found
 
 
 def _batches(

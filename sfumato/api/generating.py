@@ -70,9 +70,12 @@ def generating(
         guided = classifier_free(network, negative, [float(params.guidance_scale)] * len(texts))
         condition, own = network.condition(texts, **parts), seeds[first : first + largest]
         guided = replace(guided, network=WithSource(network, {}, condition))
-        shifts = composition.of(job_of(guided, shape, condition, params, own))
-        work = generate(guided, shape, condition, params, seeds=own, device=network.device, shifts=shifts)
-        last = yield from following(work, "generate", n, len(starts), outputs, network, size[::-1])
+        job = job_of(guided, shape, condition, params, own, composition.path(params.steps))
+        work = generate(
+            guided, shape, condition, params,
+            seeds=own, device=network.device, shifts=composition.of(job), path=job.path,
+        )  # fmt: skip
+        last = yield from following(work, "generate", n, len(starts), outputs, network, size[::-1], job.steps)
         pixels += [to_uint8(each) for each in composition.finish(decoded(network, last, size[::-1]), None)]
     report = {
         "parameters": {**parameters(params), "prompts": prompts, "seeds": seeds, "size": list(size[::-1])},

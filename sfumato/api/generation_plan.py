@@ -39,7 +39,12 @@ def compose_generation(
 
 
 def job_of(
-    guided: Guided, shape: tuple[int, int, int], condition: Condition, params: GenerateParams, seeds: Sequence[int]
+    guided: Guided,
+    shape: tuple[int, int, int],
+    condition: Condition,
+    params: GenerateParams,
+    seeds: Sequence[int],
+    path: tuple[int, ...] = (),
 ) -> Job:
     """Return the input of methods for one generated batch: without a source, and with equal source and target prompts.
 
@@ -49,11 +54,12 @@ def job_of(
         condition: condition of the prompts, one row per image.
         params: parameters of the run.
         seeds: one per image.
+        path: noise levels in the order in which the run visits them; () for each one once.
     """
     timesteps = tuple(guided.schedule.timesteps(params.steps))
     x = torch.empty(len(timesteps) + 1, len(seeds), *shape, device="meta")
     outline = Inversion(FROM_NOISE, x, None, timesteps, params.eta, guided.guidance_scale, tuple(seeds))
-    return Job(guided, outline, condition, condition, condition)
+    return Job(guided, outline, condition, condition, condition, path=path)
 
 
 def _with_params(network: DiffusionModel, run: GenerateParams, named: Named) -> tuple[Method, Params]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -46,8 +46,9 @@ def outlines(
     """
     network, kind = model.network, kind_of(method, params)
     params.check_inversion(network)
-    more = {"tiles": True} if isinstance(network, TiledModel) else {}
+    more: dict[str, Any] = {"tiles": True} if isinstance(network, TiledModel) else {}
     more |= {"resolution_default": True} if resolution is None else {}
+    more |= {} if batch is None else {"batch": batch}
     groups = []
     for indices in of_one_size(network, images, batch):
         some, texts = [images[i] for i in indices], [prompts[i] for i in indices]
@@ -94,7 +95,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             names=tuple(file_name(image.name) for image in group.images),
             pixels=torch.stack([torch.from_numpy(image.full.rgb.copy()) for image in group.images]),
         )
-        groups.append(replace(group, inversion=described))
+        groups.append(replace(group, inversion=described, maps={}))
     seeds = {i: seed for group in groups for i, seed in zip(group.indices, group.inversion.seeds, strict=True)}
     report = {
         "parameters": {
@@ -113,4 +114,4 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             for each in sources.edited_images
         ],
     }
-    return replace(sources, groups=groups, report=report)
+    return replace(sources, groups=groups, report=report, errors={})

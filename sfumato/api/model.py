@@ -238,7 +238,7 @@ class Model(Loaded):
             path: the file.
             images: the source images, for their alpha channel and colour profile; by default the stored sRGB
                 pixels, which have neither.
-            batch: maximum number of rows per forward pass; by default 2 to 64, depending on the size of the latents.
+            batch: maximum number of rows per forward pass; by default that of the inversion.
 
         Raises:
             BadInput: the file is not an inversion, was computed with another model, or `images` are not the inverted

@@ -7,8 +7,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from sfumato.api.arguments import as_list, check_params
-from sfumato.api.group import Group, padded_size
+from sfumato.api.arguments import as_list, check_batch, check_params
+from sfumato.api.group import Group, of_one_size, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.api.loaded import Loaded
 from sfumato.api.reading import ENTRIES, check_reading
@@ -34,15 +34,21 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
     resolution = stored.pop("resolution", "full")  # files of earlier versions have none
     for entry in ("tiles", "resolution_default"):
         stored.pop(entry, False)
+    inverted_with = stored.pop("batch", None)
+    check_batch(inverted_with)
+    batch = batch or inverted_with  # an exact inversion is exact if its replay evaluates the same batches
     check_resolution(network, resolution)
     loaded = at_resolution(network, resolution, _read_sources(inversion, images, printable(path)))
     size = padded_size(network, loaded[0].size)
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
     params = _params(model, method, stored, inversion.steps, printable(path))
     inversion = inversion.to(network.device)
-    condition = model.condition(inversion.prompts, size)
-    group = Group(network, list(range(len(loaded))), loaded, inversion, condition)
-    return Inverted(model, method, params, [group], {"parameters": dict(inversion.parameters)}, batch)
+    groups = [
+        Group(network, rows, [loaded[i] for i in rows], part, model.condition(part.prompts, size))
+        for rows in of_one_size(network, loaded, batch)
+        for part in [inversion.rows(rows)]
+    ]
+    return Inverted(model, method, params, groups, {"parameters": dict(inversion.parameters)}, batch)
 
 
 def _read_sources(inversion: Inversion, images: Any, name: str) -> list[LoadedImage]:

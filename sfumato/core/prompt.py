@@ -16,6 +16,7 @@ class Prompt:
         places: for every word, the positions of its tokens in `ids`, which are also their positions among the keys of
             cross-attention.
         plain: the text without prompt weights such as "(word:1.4)", for networks that do not support them.
+        chunks: number of chunks of the context, each with its own start, end and padding tokens.
     """
 
     text: str
@@ -23,6 +24,7 @@ class Prompt:
     words: tuple[str, ...]
     places: tuple[tuple[int, ...], ...]
     plain: str
+    chunks: int = 1
 
     def has(self, phrase: str) -> bool:
         """Whether the prompt contains the phrase, one or several consecutive words; case is ignored."""

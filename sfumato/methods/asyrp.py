@@ -97,13 +97,22 @@ class AsyrpParams(DDIMParams):
         _ = self.saved
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check every delta-h against the model, the layer, the latent size and `t_edit`. Raises BadInput."""
-        for delta, _ in self.saved:
+        """Check every delta-h against the model, the layer, the latent size, `t_edit` and the run. Raises BadInput."""
+        first = network.schedule.timesteps(self.steps)[self.skip]
+        for delta, weight in self.saved:
             delta.check_fits(network, size)
             if 0 <= self.t_edit < delta.t_edit:
                 raise BadInput(
                     f'The delta-h "{delta.attribute}" was trained at timesteps from {delta.t_edit}: t_edit must be at '
                     f"least that, not {self.t_edit}."
+                )
+            lowest = max(self.t_edit, delta.t_edit)
+            if self.amount and weight and first < lowest:
+                other = "skip fewer" if self.skip else "use more"
+                way = "lower t_edit" if self.t_edit > delta.t_edit else f"{other} steps"
+                raise BadInput(
+                    f'The delta-h "{delta.attribute}" is added at timesteps from {lowest}, but the edit begins at '
+                    f"{first}: {way}."
                 )
 
 

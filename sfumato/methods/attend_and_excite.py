@@ -12,6 +12,7 @@ be used in generation and with inverted images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,13 @@ from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.named_objects import ObjectsParams, presence
 from sfumato.methods.objects import is_number, read_numbers
-from sfumato.methods.params import option
+from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
     from sfumato.shifts.energy.term import Term
 
 
@@ -49,14 +51,33 @@ class AttendAndExciteParams(ObjectsParams):
         super().check()
         self.attention()
 
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Check the objects, and that the thresholds lie in the guided part of the run. Raises BadInput."""
+        super().check_run(network, size, prompts)
+        for share in self.attention() if self.objects else ():
+            if share >= self.end:
+                raise BadInput(
+                    f"The threshold at {share:g} of the run has no effect, as the guidance ends at end = {self.end:g}: "
+                    "raise end, or leave the threshold out."
+                )
+
     def attention(self) -> dict[float, float]:
-        """Return the thresholds by fraction of the run. Raises BadInput for text that cannot be parsed."""
+        """Return the thresholds by fraction of the run.
+
+        Raises:
+            BadInput: the text cannot be parsed, or names a fraction twice.
+        """
         share = Range(low=0, high=1)
         found = read_numbers("thresholds", self.thresholds, [share], 1)
         for text in found:
             if not is_number(text) or float(text) not in share:
                 raise BadInput(f"thresholds must be SHARE: ATTENTION with shares {share}, not {text}.")
-        return {float(text): threshold for text, (threshold,) in found.items()}
+        thresholds = {float(text): threshold for text, (threshold,) in found.items()}
+        if len(thresholds) < len(found):
+            raise BadInput(
+                f'thresholds names a fraction of the run twice: give each one once, not "{self.thresholds}".'
+            )
+        return thresholds
 
 
 @method(

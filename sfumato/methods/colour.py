@@ -84,7 +84,8 @@ class ColourParams(Params):
         """Check that the window [first, last] contains a timestep that adds noise. Raises BadInput."""
         moved = movable(network.schedule, self)
         if not any(self.first <= t <= self.last for t in moved):
-            there = f"the timesteps that add noise are {shortened(moved)}" if moved else "skip fewer steps"
+            more = "skip fewer steps" if self.skip else "use more steps"
+            there = f"the timesteps that add noise are {shortened(moved)}" if moved else more
             raise BadInput(
                 f"No timestep of the edit that adds noise lies between first = {self.first} and last = {self.last}: "
                 f"{there}."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.core.path import repeat_first
 from sfumato.errors import BadInput
@@ -29,6 +29,8 @@ _EXTRACTED = dict.fromkeys(("edit-friendly", "native-ddpm"), 3.5)
 @dataclass(frozen=True)
 class DiffuseITParams(InversionParams):
     """The defaults of the authors' code, and a common guidance scale, as their network has no text input."""
+
+    reads_target: ClassVar[bool] = True
 
     inversion: str = option("sdedit", "name of the inversion", stage="invert", choices=("sdedit", *EVERY))
     source_guidance_scale: float = option(

@@ -51,8 +51,9 @@ def generate(
     seeds: Sequence[int],
     device: torch.device | str = "cpu",
     shifts: Sequence[Shift] = (),
+    path: Sequence[int] = (),
 ) -> Iterator[StepEnd]:
-    """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t).
+    """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t, visit).
 
     Args:
         guided: the network with its guidance, one row per image.
@@ -62,6 +63,7 @@ def generate(
         seeds: one per image.
         device: device of the latents.
         shifts: shifts of the reverse process, in order.
+        path: noise levels in the order in which the run visits them (`sfumato.core.path`); each once by default.
     """
     from sfumato.core.loop import fresh_noise, reverse
     from sfumato.shifts.sample_range import ClipSample
@@ -76,4 +78,6 @@ def generate(
         eta=params.eta,
         noise_maps=fresh_noise(seeds),
         shifts=[*shifts, *within],
+        path=path,
+        seeds=seeds,
     )

@@ -46,7 +46,9 @@ class ObjectsParams(InversionParams):
         self.named()
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check that every prompt contains all objects. Raises BadInput."""
+        """Check that a step is guided and that every prompt contains all objects. Raises BadInput."""
+        if self.objects and not self.end:
+            raise BadInput("end must be above 0, as no step is guided otherwise, not 0.")
         if self.objects and not prompts:
             raise BadInput("The text encoders of this model split the prompts differently, so words have no positions.")
         for _, target in prompts:
@@ -131,8 +133,9 @@ def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool) -> Pr
     text = text_of(job.condition)
     if not published:
         return Presence(layers, grid, words, text, False, DEVIATION)
+    length = text.shape[1] // job.condition.prompts[0].chunks
     text[:] = 1
-    text[:, [0, -1]] = 0
+    text[:, ::length] = text[:, length - 1 :: length] = 0
     return Presence(layers, grid, words, text, True, PUBLISHED_DEVIATION)
 
 

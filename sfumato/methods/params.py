@@ -71,9 +71,11 @@ class Params:
     Attributes:
         needs_text: whether the method requires a model with text input.
         needs: options of which at least one must be given for the method to have an effect; () if it always has one.
+        reads_target: whether `check_run` receives the target prompts also in runs under the source prompt.
     """
 
     needs_text: ClassVar[bool] = False
+    reads_target: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
 
     @property

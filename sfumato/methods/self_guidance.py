@@ -27,7 +27,6 @@ from sfumato.methods.self_guidance_params import SelfGuidanceParams
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift
-    from sfumato.shifts.energy.guidance import Schedule
     from sfumato.shifts.energy.term import Term
     from sfumato.shifts.energy.word import Word
 
@@ -55,7 +54,7 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
         BadInput: move, resize, reshape or swap are given without a source image.
     """
     from sfumato.images import to_tensor
-    from sfumato.shifts.energy.guidance import Gradient, NoiseGuidance, thirds, window
+    from sfumato.shifts.energy.guidance import Gradient, NoiseGuidance
 
     if (params.changes() or params.swaps()) and not job.has_source:
         raise BadInput(
@@ -65,10 +64,9 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
         return []
     images = OtherImages(job, {each: to_tensor(params.loaded_images[each.path]) for each in params.images()})
     terms = [*layout_terms(job, params, images), *appearance_terms(job, params, images)]
-    schedule: Schedule = thirds if params.schedule == "thirds" else window(params.start, params.end)
     chosen = tuple((term, weight) for term, weight in terms if weight)
     gradient = cast(Gradient, params.gradient)
-    return [NoiseGuidance(chosen, params.energy_scale, schedule, gradient, "self-guidance")]
+    return [NoiseGuidance(chosen, params.energy_scale, params.guided(), gradient, "self-guidance")]
 
 
 def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> list[tuple[Term, float]]:

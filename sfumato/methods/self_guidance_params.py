@@ -23,6 +23,7 @@ from sfumato.ranges import Range
 if TYPE_CHECKING:
     from sfumato.images import LoadedImage
     from sfumato.models.diffusion_model import DiffusionModel
+    from sfumato.shifts.energy.guidance import Schedule
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,22 @@ class SelfGuidanceParams(DeterministicParams):
         """Read the reference images. Raises BadInput."""
         _ = self.loaded_images
 
+    def guided(self) -> Schedule:
+        """Return the schedule: that of the paper, or the window from `start` to `end`."""
+        from sfumato.shifts.energy.guidance import thirds, window
+
+        return thirds if self.schedule == "thirds" else window(self.start, self.end)
+
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check that the prompts contain the words, and the aspect ratios of reference images. Raises BadInput."""
+        """Check the schedule, the words of the prompts, and the aspect ratios of reference images. Raises BadInput."""
         if not self.named() and not self.images():
             return
+        guided, run = self.guided(), self.steps - self.skip
+        if not any(guided(i, run) for i in range(run)):
+            raise BadInput(
+                f"The schedule {self.schedule} guides none of the remaining steps ({run}): run more steps, or choose "
+                "the schedule window with start = 0."
+            )
         if not prompts:
             raise BadInput("The text encoders of this model split the prompts differently, so words have no positions.")
         for source, target in prompts:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShiftParams(InversionParams):
-    """Translation in latent positions, which are 8 image pixels in Stable Diffusion and 4 in the bundled model."""
+    """Translation in latent positions, which are 8 image pixels in Stable Diffusion and in the bundled model."""
 
     right: int = option(
         0, "shift to the right in latent pixels; negative values shift to the left", stage="edit", low=-999, high=999

@@ -77,7 +77,7 @@ class TextEncoder:
                 places.setdefault(token.word, []).append(position)
         words = tuple(text[tokens[each[0]].start : tokens[each[-1]].stop] for each in places.values())
         found = tuple(tuple(self._place(position) for position in each) for each in places.values())
-        return Prompt(prompt, self._of_all_chunks([token.id for token in tokens]), words, found, text)
+        return Prompt(prompt, self._of_all_chunks([token.id for token in tokens]), words, found, text, self.chunks)
 
     def weights(self, prompt: str) -> tuple[Float[Tensor, " n"], list[tuple[Phrase, Int[Tensor, " n"]]]]:
         """Weights of the tokens of all chunks, and the phrases with a weight below 1 with masks of their tokens."""

@@ -36,8 +36,9 @@ class Alignment:
 def align(sources: Sequence[Prompt], targets: Sequence[Prompt], tokens: int, *, swap: bool) -> Alignment:
     """Align the tokens of source and target prompts.
 
-    The start token is aligned with the start token, the end token with the end token, and the k-th padding token with
-    the k-th padding token. Additional padding tokens of the target keep the target's maps.
+    In every chunk of the prompts, the start token is aligned with the start token, the end token with the end token,
+    and the k-th padding token with the k-th padding token. Additional padding tokens of the target keep the target's
+    maps.
 
     Args:
         sources: source prompts, one per image.
@@ -52,16 +53,23 @@ def align(sources: Sequence[Prompt], targets: Sequence[Prompt], tokens: int, *, 
 
 def _mix(source: Prompt, target: Prompt, tokens: int, swap: bool) -> Float[Tensor, "n n"]:
     mix = torch.zeros(tokens, tokens)
-    ends = len(source.ids) - 1, len(target.ids) - 1
-    mix[0, 0] = 1
-    for k in range(tokens - max(ends)):
-        mix[ends[0] + k, ends[1] + k] = 1
+    length = tokens // target.chunks
+    for start in range(0, tokens, length):
+        mix[start, start] = 1
+        ends = _end(source, start, length), _end(target, start, length)
+        for k in range(start + length - max(ends)):
+            mix[ends[0] + k, ends[1] + k] = 1
     for theirs, ours in _pairs(source, target, swap):
         if len(theirs) == len(ours):
             mix[theirs, ours] = 1
         else:  # distribute the summed attention of the source tokens equally, as in the authors' code
             mix[torch.tensor(theirs)[:, None], torch.tensor(ours)] = 1 / len(ours)
     return mix
+
+
+def _end(prompt: Prompt, start: int, length: int) -> int:
+    """Position of the end token of the chunk that begins at `start`; chunks without text contain the empty prompt."""
+    return start + max(len(prompt.ids[start : start + length]) - 1, 1)
 
 
 def _pairs(source: Prompt, target: Prompt, swap: bool) -> list[tuple[list[int], list[int]]]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.energy import Energy
-from sfumato.core.shift import Shift
+from sfumato.core.shift import PLACES, Shift
 from sfumato.core.state import StepNoise, StepState, check_finite
 from sfumato.core.step import sigma
 from sfumato.shifts.energy.prediction import PredictionEnergy
@@ -42,6 +42,10 @@ class GuidePrediction(Shift):
     def for_run(self) -> "GuidePrediction":
         """Return the same guidance for another run."""
         return GuidePrediction(self.energy_of_run, self.scale, self.name)
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """The positions of the source, as the losses compare the prediction with it position by position."""
+        return (PLACES,)
 
     def energy(self, state: StepState) -> Energy | None:
         """Return the sum of the losses if its gradient is computed through the network, otherwise None."""

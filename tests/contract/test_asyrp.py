@@ -131,6 +131,24 @@ def test_invalid_options_are_refused_before_any_evaluation(sd, inverted, options
     assert sd.network.count.calls == calls
 
 
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ({"t_edit": 999}, "lower t_edit"),
+        ({"skip": STEPS - 1}, "skip fewer steps"),
+        ({"amount": 0.0, "t_edit": 999}, ""),
+    ],
+)
+def test_delta_h_that_is_added_in_no_step_is_refused(sd, inverted, files, options, way):
+    calls = sd.network.count.calls
+    if way:
+        with pytest.raises(BadInput, match=rf"is added at timesteps from \d+, but the edit begins at \d+: {way}"):
+            inverted.edit_steps(delta=files["smile"], **options)
+    else:
+        inverted.edit_steps(delta=files["smile"], **options)
+    assert sd.network.count.calls == calls
+
+
 def test_weights_are_parsed():
     assert parse_deltas("") == {}
     assert parse_deltas("a b.safetensors") == {"a b.safetensors": 1.0}

@@ -30,7 +30,7 @@ OPTIONS = {
 The options of asyrp and parasol are files, which the fixture `trained` adds.
 """
 WORDS = ("attend-and-excite", "objects", "pix2pix-zero", "prompt-to-prompt", "self-guidance")
-PLACES = ("colour", "pix2pix-zero", "plug-and-play", "prompt-to-prompt")
+PLACES = ("colour", "diffuseit", "pix2pix-zero", "plug-and-play", "prompt-to-prompt", "self-guidance")
 EXCLUSIVE = [
     {"prompt-to-prompt", "plug-and-play"},
     *({"parasol", name} for name in WORDS),
@@ -135,6 +135,14 @@ def test_every_pair_is_composed_or_refused(sd, inverted_by, plain_edit, kind, na
         return
     inverted = inverted_by(kind)
     refused(sd, message, lambda: inverted.edit_steps(TARGET, methods=named(names), **RUN))
+
+
+def test_size_of_an_object_does_not_depend_on_its_position(inverted_by):
+    """Self-guidance that compares no positions with the source can be combined with shift."""
+    inverted = inverted_by("edit-friendly", (0,))
+    sizes = {"cover": "cat: 0.5", "appearance_weight": 0.0}
+    run = inverted.edit_steps("cat", methods=[("self-guidance", sizes), ("shift", {"right": 1})], **RUN)
+    assert run.result.pixels[0].shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(("kind", *"abc"), TRIPLES, ids=["+".join(each) for each in TRIPLES])

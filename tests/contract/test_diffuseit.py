@@ -81,6 +81,19 @@ def test_loss_texts_may_differ_from_the_prompts(sd):
     assert not np.array_equal(same, edit(sd, target_text="green tree", text_weight=1e5).result.pixels[0])
 
 
+def test_target_prompt_is_read_in_a_run_under_the_source_prompt(sd):
+    """The run of pix2pix-zero is conditioned on the source prompt; the losses compare with the target prompt."""
+    inverted = sd.invert(IMAGE, "red cat", method="ddim", steps=4)
+
+    def edited(target, weight):
+        options = {"direction_weight": weight, "crops": 1, "resample": 1}
+        return inverted.edit(target, methods=["pix2pix-zero", ("diffuseit", options)], skip=1).pixels[0]
+
+    assert not np.array_equal(edited("red dog", 1e5), edited("red dog", 0.0))
+    with pytest.raises(BadInput, match="two different texts"):
+        edited("red cat", 10.0)
+
+
 def test_target_text_acts_on_a_model_without_text_encoder(models):
     plain, moved = (
         models("ddpm").plan(IMAGE, "", "", methods="diffuseit", steps=4, skip=1, resample=1, crops=1, **more)

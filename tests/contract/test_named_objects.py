@@ -9,7 +9,7 @@ import torch
 from sfumato.core.condition import Condition
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
-from sfumato.methods.named_objects import placed, text_of, words_of
+from sfumato.methods.named_objects import placed, presence, text_of, words_of
 from sfumato.methods.registry import METHODS
 from sfumato.methods.self_guidance import others
 from sfumato.methods.several_objects import SeveralObjectsParams
@@ -47,6 +47,15 @@ def test_objects_get_the_tokens_of_their_phrases(prompt, named):
 def test_objects_named_more_often_than_in_prompt_are_refused(named):
     with pytest.raises(BadInput, match='objects names "heart" more often than "red heart"'):
         placed(prompt_of("red heart"), objects(named))
+
+
+def test_published_presence_excludes_first_and_last_token_of_every_chunk(sd):
+    (text,) = sd.network.text_encoders
+    prompts, n = (replace(text, chunks=2).read("red cat"),), text.context
+    condition = Condition(tokens=torch.zeros(1, 2 * n, 4), prompts=prompts)
+    job = SimpleNamespace(network=sd.network, size=(8, 8), condition=condition)
+    over = presence(job, objects("red cat"), published=True).over
+    assert (over[0] == 0).nonzero()[:, 0].tolist() == [0, n - 1, n, 2 * n - 1]
 
 
 def test_objects_with_the_same_noun_have_separate_tokens(sd):

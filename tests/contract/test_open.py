@@ -33,6 +33,7 @@ CHANGES = {
     "lacks its images, prompts or seeds": lambda header: {"seeds": []},
     "not the images": lambda header: {"images": ["a", "b"]},
     "another model": lambda header: {"model": "a" * 64},
+    "batch must be": lambda header: parameters(header, batch="2"),
     "shorten": lambda header: {"prompts": ["cat " * 100, ""]},
 }
 
@@ -126,6 +127,23 @@ def test_opened_inversion_uses_the_given_batch(models, tmp_path):
     assert (count.calls, count.samples) == (2 * 3, 2 * 3 * 2)
     with pytest.raises(BadInput, match="batch must be"):
         model.open(tmp_path / "two.safetensors", batch=0)
+
+
+@pytest.mark.parametrize(("batch", "groups"), [(None, [[0, 1], [2]]), (2, [[0], [1], [2]]), (6, [[0, 1, 2]])])
+def test_opened_inversion_is_replayed_in_the_batches_of_the_inversion(models, tmp_path, batch, groups):
+    """By default those with which it was computed, so that the replay of an exact inversion rounds equally."""
+    model = models("sd")
+    inverted = model.invert([tiny_image(seed=n) for n in range(3)], "red cat", steps=4, exact=True, batch=4)
+    inverted.save(tmp_path / "three.safetensors")
+    opened = model.open(tmp_path / "three.safetensors", batch=batch)
+    assert [group.indices for group in opened.groups] == groups
+    with model.network.counting() as count:
+        reconstructed = opened.reconstruct()
+    assert (count.calls, count.samples) == (4 * len(groups), 2 * 4 * 3)
+    for pixels, others in zip(reconstructed.pixels, inverted.reconstruct().pixels, strict=True):
+        np.testing.assert_allclose(pixels, others, atol=1)
+    if batch is None:
+        assert opened.latent_error == inverted.latent_error
 
 
 def test_missing_direction_file_is_refused_only_if_used(models, tmp_path):

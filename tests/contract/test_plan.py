@@ -90,6 +90,23 @@ def test_plan_equals_invert_and_edit(model, image):
     assert result.report["network_evaluations"]["samples"] == both
 
 
+def test_second_run_of_a_plan_computes_everything_again(model, image):
+    """The measured errors and the maps of a region belong to one inversion."""
+    plan, costs = model.plan(image, *PROMPTS, check=True, mask_words="cat", **RUN), []
+    for _ in range(2):
+        calls = model.network.count.calls
+        plan.run().result  # noqa: B018
+        costs.append(model.network.count.calls - calls)
+    assert costs[0] == costs[1]
+    first, second = plan.invert().result, plan.invert().result
+    first.reconstruct()
+    first.edit("blue cat", mask_words="cat")
+    assert first.errors
+    assert not second.errors
+    assert first.groups[0].maps
+    assert not second.groups[0].maps
+
+
 def test_planning_makes_no_network_evaluation(model, image):
     calls = model.network.count.calls
     model.plan(

@@ -40,6 +40,9 @@ def test_bad_inversions_are_refused_before_any_evaluation(sd, changes, message):
 BAD_EDIT = [
     ({"prompts": "  "}, "empty"),
     ({"prompts": [None]}, "must be text"),
+    ({"prompts": []}, "list of target prompts is empty"),
+    ({"mask": []}, "list of masks is empty"),
+    ({"guidance_scale": ()}, "list of guidance scales is empty"),
     ({"prompts": LONG}, "tokens"),
     ({"prompts": ["a"] * 3}, "target prompt"),
     ({"guidance_scale": "strong"}, "guidance_scale must be a number"),
@@ -61,6 +64,13 @@ def test_bad_edits_are_refused_before_any_evaluation(sd, inverted, changes, mess
     with pytest.raises(BadInput, match=message):
         inverted.edit_steps(**{"prompts": "green dog", **changes})
     assert sd.network.count.calls == calls
+
+
+@pytest.mark.parametrize("name", ["prompts", "mask", "guidance_scale"])
+def test_empty_lists_are_refused_for_a_single_image(sd, name):
+    inverted = sd.invert(IMAGE, "red cat", steps=2)
+    with pytest.raises(BadInput, match=r"list of .* is empty: give at least one"):
+        inverted.edit_steps(**{"prompts": "green dog", name: []})
 
 
 BAD_GENERATE = [

@@ -7,6 +7,9 @@ import torch
 from sfumato.api import load
 from sfumato.api.generation_plan import job_of
 from sfumato.core.guidance import classifier_free
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.path import repeat_first
+from sfumato.core.step import add_noise_between
 from sfumato.errors import BadInput
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
 from sfumato.methods.generate import GenerateParams, first_latent, generate
@@ -101,6 +104,33 @@ def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
     assert sd.network.count.calls == calls
 
 
+NO_STEP = {
+    "thirds guides none of the remaining steps \\(1\\)": ("self-guidance", {"place": "cat: 0.2, 0.5"}, 1),
+    "window guides none of the remaining steps \\(4\\)": (
+        "self-guidance", {"place": "cat: 0.2, 0.5", "schedule": "window", "start": 0.8, "end": 0.9}, 4,
+    ),
+    "end must be above 0": ("objects", {"objects": "cat", "end": 0.0}, 4),
+    "The threshold at 0.4 of the run has no effect, as the guidance ends at end = 0.4": (
+        "attend-and-excite", {"objects": "cat", "end": 0.4}, 4,
+    ),
+    "thresholds names a fraction of the run twice": (
+        "attend-and-excite", {"objects": "cat", "thresholds": "0: 0.1; 0.0: 0.2"}, 4,
+    ),
+}  # fmt: skip
+"""Words of the refusal: method, options, and number of steps."""
+
+
+@pytest.mark.parametrize("message", NO_STEP)
+def test_guidance_that_acts_in_no_step_is_refused(sd, message):
+    name, options, steps = NO_STEP[message]
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        sd.generate_steps("red cat", methods=[(name, options)], steps=steps)
+    with pytest.raises(BadInput, match=message):
+        sd.plan(tiny_image(32, 32), "red cat", "blue cat", methods=[(name, options)], steps=4, skip=4 - steps)
+    assert sd.network.count.calls == calls
+
+
 def test_other_words_are_those_in_both_prompts(sd, inverted):
     plan = sd.plan(tiny_image(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
     job = plan.edit.batches[0].job
@@ -145,6 +175,20 @@ def test_methods_change_generated_images(sd, named):
     assert abs(again.pixels[0].astype(int) - made.pixels[1]).max() <= 2
     without = sd.generate("red cat and dog", methods=[named[0]], **options)
     assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+def test_generation_follows_the_path_of_its_methods(sd, monkeypatch):
+    """The first step is run three times; the noise in between is a function of the seed."""
+    monkeypatch.setattr(ObjectsParams, "path", lambda self, steps: repeat_first(steps, 3))
+    run = sd.generate_steps("red cat", methods=["objects"], seed=[1, 2], **STEPS)
+    progress = list(run)
+    assert [(each.state.i, each.state.visit) for each in progress] == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0)]
+    assert [each.done for each in progress] == list(range(1, 7))
+    assert {each.total for each in progress} == {6}
+    first, second, *_ = (each.state for each in progress)
+    noise = gaussian_batch(first.x_t.shape[1:], [1, 2], step=first.t, tag="back up 1")
+    expected = add_noise_between(first.x_prev, noise, first.abar_prev, first.abar).float()
+    torch.testing.assert_close(second.x_t, expected)
 
 
 def test_attend_and_excite_step_equals_its_formula(sd):

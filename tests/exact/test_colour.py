@@ -1,6 +1,7 @@
 """Colour manipulation, eq. 7 of arXiv 2304.06140, against the equation written out and a closed form."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from sfumato.core.guidance import classifier_free
 from sfumato.errors import BadInput
 from sfumato.images.recolour import recolour
 from sfumato.inversion import invert_edit_friendly, replay
+from sfumato.methods.colour import ColourParams
 from sfumato.shifts.colour import PRESENT, Recolour, TowardsColour
-from tests.exact.toy import Constant, Convolution, finished, prompt, stable_diffusion_schedule
+from tests.exact.toy import Constant, Convolution, finished, linear_schedule, prompt, stable_diffusion_schedule
 
 SHAPE = (2, 4, 12, 20)
 
@@ -161,3 +163,11 @@ def test_recolour_without_a_source_is_refused():
     state = next(replay(guided, inversion, prompt(2)))
     with pytest.raises(BadInput, match="invert an image first"):
         shift.noise_map(dataclasses.replace(state, source={}), None)
+
+
+@pytest.mark.parametrize(("steps", "skip", "way"), [(1, 0, "use more steps"), (2, 1, "skip fewer steps")])
+def test_edit_whose_steps_add_no_noise_is_refused(steps, skip, way):
+    """The last step of a schedule that ends at abar = 1 has sigma = 0."""
+    network = SimpleNamespace(schedule=linear_schedule())
+    with pytest.raises(BadInput, match=f"No timestep of the edit that adds noise lies between .*: {way}"):
+        ColourParams(steps=steps, skip=skip).check_run(network, (8, 8), [])

@@ -1,5 +1,7 @@
 """Prompts are aligned word by word through their token ids."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import CLIPTextModel
@@ -14,8 +16,12 @@ TOKENS = 16
 @pytest.fixture(scope="module")
 def read():
     """The tiny tokenizer has tokens for colours and animals; it splits other words into letters."""
+    return encoder().read
+
+
+def encoder():
     tokenizer = tiny_tokenizer()
-    return TextEncoder(tokenizer, CLIPTextModel(text_config(tokenizer))).read
+    return TextEncoder(tokenizer, CLIPTextModel(text_config(tokenizer)))
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +82,27 @@ def test_several_swapped_words_in_a_row(pairs):
 def test_empty_prompts_have_no_aligned_words(pairs):
     assert pairs("", "red cat") == ({}, [1, 1])
     assert pairs("red cat", "") == ({}, [])
+
+
+def test_special_tokens_are_aligned_within_every_chunk():
+    """The source has two tokens and the target five in the second chunk; each ends with an end token and padding."""
+    text = replace(encoder(), chunks=2)
+    n, inner = text.context, text.context - 2
+    source, target = (text.read(" ".join(["cat"] * (inner + more))) for more in (2, 5))
+    mix = align([source], [target], 2 * n, swap=True).mix[0]
+    assert torch.equal(mix[:n, :n], torch.eye(n)), "both first chunks are full"
+    second = mix[n:, n:]
+    assert torch.equal(second[:3, :3], torch.eye(3)), "start and words"
+    assert torch.equal(second[3:, 6:], torch.eye(n - 3)[:, : n - 6]), "end and padding"
+    assert not second[:3, 3:].any()
+    assert not mix[:n, n:].any()
+
+
+def test_padding_of_unused_chunks_is_aligned():
+    text = replace(encoder(), chunks=2)
+    mix = align([text.read("cat")], [text.read("red star cat")], 2 * text.context, swap=True).mix[0]
+    assert torch.equal(mix[text.context :, text.context :], torch.eye(text.context)), "chunks of the empty prompt"
+    assert not mix[: text.context, text.context :].any()
 
 
 def test_token_weights_are_set_at_the_words(read):

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.energy import Energy
-from sfumato.core.shift import WORDS, Shift
+from sfumato.core.shift import PLACES, WORDS, Shift
 from sfumato.core.state import StepState
 from sfumato.shifts.energy.term import Term, weighted_sum
+from sfumato.shifts.energy.word import WordTerm
 
 Schedule: TypeAlias = Callable[[int, int], bool]
 """Maps (i, steps) to whether step i of a run of `steps` steps is guided."""
@@ -67,8 +68,11 @@ class EnergyGuidance(Shift):
         return weighted_sum(self.terms, state, left=next(later, state.steps) - state.i, name=self.name)
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """The words of the prompt in guided steps, as the terms read their attention maps."""
-        return (WORDS,) if self._acts(i, steps) else ()
+        """In guided steps the words, whose attention maps the terms read, and positions if a term compares them."""
+        if not self._acts(i, steps):
+            return ()
+        places = any(isinstance(term, WordTerm) and term.compares_places for term, _ in self.terms)
+        return (WORDS, PLACES) if places else (WORDS,)
 
     def size(self, i: int, steps: int) -> float:
         """Return v for step i of a run of `steps` steps."""

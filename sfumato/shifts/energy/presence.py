@@ -2,7 +2,7 @@
 
 The authors' code computes the softmax over all tokens of the context except the first and the last one, including
 padding, and smooths the maps with the kernel exp(-(x / (2 s))^2), s = 0.5 cells: a Gaussian of standard deviation
-sqrt(2) s.
+sqrt(2) s. Of a prompt in several chunks, the first and the last token of every chunk are excluded.
 """
 
 from dataclasses import dataclass

@@ -23,6 +23,11 @@ class Size(WordTerm):
     factor: float = 1.0
     share: float | None = None
 
+    @property
+    def compares_places(self) -> bool:
+        """False, as the area does not depend on the position."""
+        return False
+
     def distance(
         self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
     ) -> Float[Tensor, " b"]:

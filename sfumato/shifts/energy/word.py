@@ -76,6 +76,11 @@ class WordTerm:
     word: Word
     place: Word | None = field(default=None, kw_only=True)
 
+    @property
+    def compares_places(self) -> bool:
+        """Whether the term compares positions in the target with those in the inverted image."""
+        return self.word.source is not None and self.word.images is None
+
     def measure(self, state: StepState, left: int = 1) -> Measurement:
         """Return the term for one step; see `Term.measure`."""
         reading = self.word.read(left)
