@@ -12,7 +12,6 @@ be used in generation and with inverted images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,13 +20,12 @@ from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.named_objects import ObjectsParams, presence
 from sfumato.methods.objects import is_number, read_numbers
-from sfumato.methods.params import PromptPair, option
+from sfumato.methods.params import option
 from sfumato.methods.registry import method
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift
-    from sfumato.models.diffusion_model import DiffusionModel
     from sfumato.shifts.energy.term import Term
 
 
@@ -50,16 +48,6 @@ class AttendAndExciteParams(ObjectsParams):
         """Check ranges, the list of objects and the thresholds. Raises BadInput."""
         super().check()
         self.attention()
-
-    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check the objects, and that the thresholds lie in the guided part of the run. Raises BadInput."""
-        super().check_run(network, size, prompts)
-        for share in self.attention() if self.objects else ():
-            if share >= self.end:
-                raise BadInput(
-                    f"The threshold at {share:g} of the run has no effect, as the guidance ends at end = {self.end:g}: "
-                    "raise end, or leave the threshold out."
-                )
 
     def attention(self) -> dict[float, float]:
         """Return the thresholds by fraction of the run.

@@ -110,9 +110,6 @@ NO_STEP = {
         "self-guidance", {"place": "cat: 0.2, 0.5", "schedule": "window", "start": 0.8, "end": 0.9}, 4,
     ),
     "end must be above 0": ("objects", {"objects": "cat", "end": 0.0}, 4),
-    "The threshold at 0.4 of the run has no effect, as the guidance ends at end = 0.4": (
-        "attend-and-excite", {"objects": "cat", "end": 0.4}, 4,
-    ),
     "thresholds names a fraction of the run twice": (
         "attend-and-excite", {"objects": "cat", "thresholds": "0: 0.1; 0.0: 0.2"}, 4,
     ),
