@@ -284,6 +284,7 @@ def _described(describers: Describers, modality: str, path: str) -> np.ndarray:
     inversion="ddim",
     accepts=EVERY,
     under_source=True,
+    section="parasol",
     handles=("condition",),
     generates=True,
 )
