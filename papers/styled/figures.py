@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from papers.styled.cells import every_way
 from papers.styled.study import STYLES, Cells, Pixels, Study
+from sfumato.examples import examples
 from sfumato.images import contact_sheet, write_image
 
 SCALES = (0.0, 1.0, 3.0, 5.0, 8.0)
@@ -25,6 +27,7 @@ def draw(study: Study, out: Path) -> None:
     lams = [round(share * study.size.steps) for share in (1.0, 0.75, 0.5, 0.25, 0.0)]
     _save(out / "lambda_scale.png", *_grid(study, one, "style_scale", SCALES, "lam", lams))
     _save(out / "interpolation.png", *_interpolation(study, groups))
+    _save(out / "examples.png", *_examples(study))
 
 
 def _comparison(study: Study, groups: list[Cells]) -> tuple[list[list[Pixels]], list[list[str]]]:
@@ -34,6 +37,21 @@ def _comparison(study: Study, groups: list[Cells]) -> tuple[list[list[Pixels]], 
         for n in range(len(cells.contents)):
             rows.append([_style(study, cells), *(images[n] for images in made.values()), cells.truths[n]])
             labels.append(["style image", *made, "true drawing"])
+    return rows, labels
+
+
+def _examples(study: Study) -> tuple[list[list[Pixels]], list[list[str]]]:
+    """The examples of the package in every style, below the style images."""
+    blank: Pixels = np.full((study.side, study.side, 3), 235, np.uint8)
+    rows = [[blank, *(np.asarray(Image.open(path)) for path in study.styles.values())]]
+    labels = [["", *study.styles]]
+    options: dict[str, Any] = {"parasol": str(study.parasol), **study.encoders}
+    for example in examples():
+        image = np.asarray(Image.open(example.path).convert("RGB").resize((study.side, study.side)))
+        inverted = study.model.invert(image, example.source, method="parasol", steps=study.size.steps)
+        made = [inverted.edit("", style={str(path): 1.0}, **options).pixels[0] for path in study.styles.values()]
+        rows.append([image, *made])
+        labels.append([example.source, *([""] * len(made))])
     return rows, labels
 
 
