@@ -13,8 +13,8 @@ from sfumato.errors import BadInput
 
 METHOD = "parasol"
 FLAGS = (
-    "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "style_term", "lam",
-    "colour_match", "inversion", "steps", "skip", "invert_with", "content_encoder", "style_encoder",
+    "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "lam", "colour_match", "steps",
+    "invert_with", "content_encoder", "style_encoder",
 )  # fmt: skip
 """Method options that are flags of this command; `sfumato edit` has all. Positional arguments set `style`."""
 
@@ -40,10 +40,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     values, origin = values_of(method, words)
     options = {name: _options(method)[name] for name in FLAGS}
     add_options(parser, f"{METHOD} ({origin})", options, values)
-    parser.example(
-        "sfumato style fox.png face.png -o styled.png",
-        "sfumato style photo.jpg painting.jpg --model MODEL --parasol FILE -o styled.jpg",
-    )
+    parser.example("sfumato style fox.png face.png -o styled.png")
 
 
 def run(arguments: Namespace) -> None:

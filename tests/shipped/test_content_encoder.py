@@ -1,6 +1,7 @@
 """The content encoder that the package ships."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from sfumato.data.pixels import centre_square
@@ -20,5 +21,8 @@ def test_it_is_the_default_and_finds_the_caption_of_every_example():
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
 
 
-def test_all_bundled_files_are_below_the_limit():
-    assert sum(file.stat().st_size for file in BUNDLED.rglob("*") if file.is_file()) <= LIMIT
+@pytest.mark.parametrize("beside", ["descriptors", "parasol"])
+def test_the_model_with_one_other_folder_is_below_the_limit(beside):
+    files = [file for name in ("emoji", beside) for file in (BUNDLED / name).rglob("*") if file.is_file()]
+    assert len(files) > 10
+    assert sum(file.stat().st_size for file in files) <= LIMIT

@@ -167,7 +167,7 @@ def test_style_command_equals_the_method(sfumato_command, api_model, saved, enco
     assert again.code == 0, again.err
     assert Path("out2.png").is_file()
     for words, sentence in (
-        (["style", "photo.png", style_image, "-o", "x.png"], "give --parasol FILE"),
+        (["style", "photo.png", style_image, "-o", "x.png", "--model", tiny_folder("sd")], "give --parasol FILE"),
         (["style", "photo.png", "-o", "x.png", *flags], "give a style image"),
         (["style", "photo.png", style_image, "-o", "photo.png", *flags], "is an input"),
         (["style", "photo.png", "nosuch.png", "-o", "x.png", *flags], "nosuch.png"),

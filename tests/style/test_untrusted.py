@@ -62,7 +62,7 @@ def test_invalid_tensors_are_refused(kind, made, tmp_path):
     own: dict[str, Any] = {}
     if kind is Parasol:
         tokens = made().tokens
-        header |= tokens.sizes | {"layers": tokens.changes.layers}
+        header |= tokens.sizes | {"layers": tokens.changes.layers, "captions": tokens.captions}
         own = {name: value.half() for name, value in tokens.state_dict().items()}
         kind.FORMAT.write(path, header, own)
         kind.load(path)
