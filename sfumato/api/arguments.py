@@ -233,8 +233,8 @@ def check_negative(
     check_prompts(network, [negative_prompt], "negative prompt", empty=True)
     if negative_prompt.strip() and not any(map(uses_negative, guidance_scales)):
         raise BadInput(
-            "A negative prompt has no effect at guidance scale 1, and next to the method parasol at any scale: give "
-            "another guidance scale, or leave the negative prompt out."
+            "A negative prompt has no effect at guidance scale 1, and at any scale with a method that replaces the "
+            "guidance, such as parasol: give another guidance scale, or leave the negative prompt out."
         )
 
 

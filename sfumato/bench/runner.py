@@ -93,7 +93,7 @@ class Runner:
         except Exception as error:
             if len(items) > 1:
                 return sum(self._score_saved(setting, [a], [b]) for a, b in zip(items, images, strict=True))
-            if isinstance(error, BadInput):  # the saved image cannot be read
+            if isinstance(error, BadInput):  # the saved image or its texts cannot be evaluated
                 self._failed(setting, items[0], error)
                 return 0
             raise BadInput(

@@ -24,7 +24,7 @@ from sfumato.style.tokens import ModalityTokens
 
 _SCALES = (5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0)
 """Factors of the cosine of an image and a caption in the softmax, of which the best one is used."""
-_STEPS, _BATCH, _RATE, _AT_ONCE = 1000, 256, 1e-3, 256
+_STEPS, _BATCH, _RATE, _AT_ONCE, _MEASURED = 1000, 256, 1e-3, 256, 1024
 
 
 def text_embeddings(model: DiffusionModel, captions: Sequence[str]) -> Float[Tensor, "n tokens width"]:
@@ -60,32 +60,33 @@ def start_from_text(
         seed: seed of the choice of captions and of the batches.
 
     Returns:
-        The squared error of the tokens of all pairs, relative to the variance of the embeddings with style.
+        The squared error of the tokens of up to 1,024 random pairs, relative to the variance of the embeddings with
+        style.
     """
     generator = torch.Generator().manual_seed(seed)
     plain, styled = ([pair[k] for pair in captions] for k in (0, 1))
     tokens.null_content.copy_(text_embeddings(model, [""])[0])
     tokens.null_style.zero_()
-    wanted = torch.stack([_each(model, texts) for texts in (plain, styled)]).to(tokens.null_content)
-    style, content = style.to(wanted), content.to(wanted)
+    unique = list(dict.fromkeys([*plain, *styled]))
+    number = {caption: row for row, caption in enumerate(unique)}
+    wanted = torch.tensor([[number[caption] for caption in texts] for texts in (plain, styled)])
+    embedded = text_embeddings(model, unique).to(tokens.null_content)
+    style, content = style.to(embedded), content.to(embedded)
     names = list(dict.fromkeys(plain))
     names = [names[n] for n in torch.randperm(len(names), generator=generator)[: tokens.captions].tolist()]
-    _set_content(tokens, content, wanted[0], describers.content.text_features(names), text_embeddings(model, names))
-    _fit(tokens, style, content, wanted, generator)
-    parts = zip(style.split(_AT_ONCE), content.split(_AT_ONCE), strict=True)
-    found = torch.cat([tokens.of(a, c, len(a)) for a, c in parts])
-    return float((found - wanted[1]).square().sum() / (wanted[1] - wanted[1].mean(0)).square().sum())
-
-
-def _each(model: DiffusionModel, captions: Sequence[str]) -> Float[Tensor, "n tokens width"]:
-    """Text embeddings, computed once for equal captions."""
-    unique = list(dict.fromkeys(captions))
-    number = {caption: row for row, caption in enumerate(unique)}
-    return text_embeddings(model, unique)[[number[caption] for caption in captions]]
+    some = torch.randperm(len(content), generator=generator)[:_MEASURED]
+    _set_content(
+        tokens, content[some], embedded[wanted[0, some]], describers.content.text_features(names),
+        embedded[[number[name] for name in names]],
+    )  # fmt: skip
+    _fit(tokens, style, content, embedded, wanted, generator)
+    true = embedded[wanted[1, some]]
+    found = tokens.of(style[some], content[some], len(some))
+    return float((found - true).square().sum() / (true - true.mean(0)).square().sum())
 
 
 def _set_content(tokens: ModalityTokens, content: Tensor, wanted: Tensor, features: Tensor, embedded: Tensor) -> None:
-    """Set K and e_i; the scale of K is the one with the smallest error on the content descriptors."""
+    """Set K and e_i; the scale of K is the one with the smallest error on these content descriptors."""
     keys, _, values = tokens.content
     assert isinstance(keys, nn.Linear)
     assert isinstance(values, nn.Linear)
@@ -99,8 +100,18 @@ def _set_content(tokens: ModalityTokens, content: Tensor, wanted: Tensor, featur
     values.weight.copy_(flat.T)
 
 
-def _fit(tokens: ModalityTokens, style: Tensor, content: Tensor, wanted: Tensor, generator: torch.Generator) -> None:
-    """Regression to `wanted`, embeddings without (0) and with style (1), with AdamW and a rate that decays to 0."""
+def _fit(
+    tokens: ModalityTokens,
+    style: Tensor,
+    content: Tensor,
+    embedded: Tensor,
+    wanted: Tensor,
+    generator: torch.Generator,
+) -> None:
+    """Regression to `embedded`, with AdamW and a learning rate that decays to 0.
+
+    `wanted` [2, n] contains the row of the caption of each pair without (0) and with style (1).
+    """
     optimiser = torch.optim.AdamW([*tokens.style.parameters(), *tokens.content.parameters()], lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     with torch.enable_grad():
@@ -108,7 +119,7 @@ def _fit(tokens: ModalityTokens, style: Tensor, content: Tensor, wanted: Tensor,
             rows = torch.randint(len(style), (_BATCH,), generator=generator)
             keep = torch.rand(_BATCH, generator=generator) < 0.5
             found = tokens(style[rows], content[rows], keep.to(style.device), torch.ones_like(keep).to(style.device))
-            loss = F.mse_loss(found, wanted[keep.long(), rows])
+            loss = F.mse_loss(found, embedded[wanted[keep.long(), rows]])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
