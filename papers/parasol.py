@@ -35,7 +35,10 @@ from sfumato.style.tokens import Parasol
 from sfumato.train.recipe import load_recipe
 from sfumato.train.style_report import report as report_encoders
 
-FIGURES = ("examples.png", "comparison.png", "lambda.png", "scales.png", "lambda_scale.png", "interpolation.png")
+FIGURES = (
+    *("examples.png", "comparison.png", "lambda.png", "scales.png", "lambda_scale.png", "interpolation.png"),
+    *("texts.png", "diversity.png", "session.png"),
+)
 PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
     "encoders": (1, lambda study: encoders(study), ("known",)),
     "cells": (cells.VERSION, cells.measure, ("steps", "cells", "translated")),

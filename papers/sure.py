@@ -55,6 +55,12 @@ def estimate(values: Samples) -> Estimate:
     return Estimate(fmean(values), error, student(len(values) - 1))
 
 
+def with_error(values: Samples) -> str:
+    """The mean of independent values and its standard error with three decimals."""
+    found = estimate(values)
+    return f"{found.mean:.3f} ± {found.error:.3f}"
+
+
 def over_pairs(rows: Samples) -> list[float]:
     """One value per sample for the mean over all pairs of samples: the pseudo-values of the jackknife.
 
@@ -101,19 +107,6 @@ def clustered(values: Samples, groups: Sequence[Hashable]) -> Estimate:
 def clustered_difference(one: Samples, other: Samples, groups: Sequence[Hashable]) -> Estimate:
     """The mean of one - other, paired by sample, see `clustered`."""
     return clustered([a - b for a, b in zip(one, other, strict=True)], groups)
-
-
-def sign_test(one: Sequence[bool], other: Sequence[bool]) -> float:
-    """Two-sided p-value of McNemar's exact test, paired by sample.
-
-    This is the probability of numbers of discordant pairs at least as unequal as the observed ones if both methods are
-    equally good.
-    """
-    pairs = list(zip(one, other, strict=True))
-    more, less = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-    count = more + less
-    tail = sum(math.comb(count, k) for k in range(min(more, less) + 1)) / 2**count
-    return min(1.0, 2 * tail)
 
 
 def trend(times: Sequence[float], values: Sequence[Samples]) -> Estimate:

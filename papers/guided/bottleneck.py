@@ -78,7 +78,7 @@ def _norm(x: Tensor) -> Tensor:
 
 def measure(study: Study) -> Numbers:
     """Edit faces with all variants of the delta-h that the claims compare; every score has one value per face."""
-    delta = DeltaH.load(study.delta)
+    delta = DeltaH.load(study.deltas["smile"])
     images, captions = faces(study)
     inverted = study.model.invert(images, captions, method="asyrp", steps=delta.steps)
 

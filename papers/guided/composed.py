@@ -22,7 +22,7 @@ def draw(study: Study, path: Path) -> None:
     left = np.zeros(source.shape[:2], dtype=np.uint8)
     left[:, : source.shape[1] // 2] = 255
     inverted = study.model.invert(str(face.path), face.source, method="edit-friendly", steps=STEPS, exact=True)
-    attribute = ("asyrp", {"delta": str(study.delta), "amount": AMOUNT})
+    attribute = ("asyrp", {"delta": str(study.deltas["smile"]), "amount": AMOUNT})
 
     def edit(*methods: Named, mask: Pixels | None = None) -> Pixels:
         made = inverted.edit("", methods=[*methods], skip=SKIP, guidance_scale=1.0, mask=mask)

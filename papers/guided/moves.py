@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 
 from papers.guided.study import Numbers, Pixels, Study, centre, colour, ink, smaller
 
-VERSION = 2
+VERSION = 3
 Mask: TypeAlias = NDArray[np.bool_]
-NAMES = (
-    *("red heart", "yellow heart", "green heart", "blue heart", "orange heart", "purple heart"),
-    *("red circle", "orange circle", "yellow circle", "green circle", "blue circle", "purple circle"),
+OBJECTS = (
+    *("red heart", "yellow heart", "green heart", "blue heart", "purple heart", "red circle", "blue circle"),
+    *("red apple", "lemon", "four leaf clover", "star", "cat face", "dog face", "fox", "grinning face"),
 )
+"""Objects that exist in all styles."""
+NAMES = (*OBJECTS, "orange heart", "orange circle", "yellow circle", "green circle", "purple circle")
 RIGHT = 0.15
 """Displacement to the right, as a share of the width."""
 FACTORS = (0.7, 1.4)
@@ -28,18 +30,18 @@ def measure(study: Study) -> Numbers:
     images, captions = study.images(NAMES, study.size.moved)
     found: dict[str, list[Numbers]] = {}
     names: list[str] = []
-    for word in ("heart", "circle"):
-        of_word = [n for n, caption in enumerate(captions) if caption.partition(",")[0].endswith(word)]
-        if not of_word:
+    for name in NAMES:
+        of_name = [n for n, caption in enumerate(captions) if caption.rpartition(", ")[0] == name]
+        if not of_name:
             continue
-        chosen, texts = [smaller(images[n]) for n in of_word], [captions[n] for n in of_word]
+        chosen, texts = [smaller(images[n]) for n in of_name], [captions[n] for n in of_name]
         inverted = study.model.invert(chosen, texts, method="self-guidance", steps=study.size.steps)
-        for name, options in edits_of(word).items():
+        for edit, options in edits_of(name).items():
             made = inverted.edit("", residual=False, **options).pixels
-            right, factor = (RIGHT if "move" in options else 0.0), ASKED.get(name, 1.0)
-            found.setdefault(name, []).extend(compared(*pair, right, factor) for pair in zip(chosen, made, strict=True))
-        names += [each.partition(",")[0] for each in texts]
-    columns = {name: {key: [each[key] for each in rows] for key in rows[0]} for name, rows in found.items()}
+            right, factor = (RIGHT if "move" in options else 0.0), ASKED.get(edit, 1.0)
+            found.setdefault(edit, []).extend(compared(*pair, right, factor) for pair in zip(chosen, made, strict=True))
+        names += [name] * len(of_name)
+    columns = {edit: {key: [each[key] for each in rows] for key in rows[0]} for edit, rows in found.items()}
     return {"right": RIGHT, "factors": list(FACTORS), "names": names, "edits": columns}
 
 

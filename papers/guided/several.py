@@ -1,60 +1,83 @@
-"""Claim about several objects: all named objects appear. Measured by colours, independently of the guiding networks."""
+"""Claim about several objects: all named objects appear. Found by the evaluator, which conditions no model."""
 
-from itertools import permutations
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
-from papers.guided.study import Numbers, Pixels, Study, ink
+from papers.guided.moves import OBJECTS
+from papers.guided.study import STYLES, Numbers, Pixels, Study, smaller
+from sfumato.data.dataset import CaptionedImages
+from sfumato.metrics.objects import found_boxes
 
-VERSION = 1
-COLOURS = {"red": 0.0, "yellow": 45.0, "green": 120.0, "blue": 215.0, "purple": 285.0}
-"""Hues in degrees."""
-SHAPES = ("heart", "circle")
-LEAST = 0.02
-"""Smallest share of the image that a colour must cover to count as present."""
-SATURATED = 0.25
-"""Smallest saturation of a pixel that counts as coloured."""
+VERSION = 2
+OTHERS = 98
+"""Number of captions of other emoji that the two captions of a prompt are ranked with."""
+SIDE = 0.45
+"""Side of the objects of the real images, as a share of the image."""
+METHODS = ("plain sampling", "attend-and-excite", "objects")
+
+Pair: TypeAlias = tuple[str, str]
+Draw: TypeAlias = Callable[[Pair, Sequence[str], int], list[Pixels]]
+"""Maps a pair of names, the styles and a seed to one image per style."""
 
 
-def prompts(count: int) -> list[tuple[str, tuple[str, str], str]]:
-    """Prompts of two coloured shapes, the two colours, and the text of the option `objects`; a fixed choice."""
-    found = []
-    for n, (one, other) in enumerate(permutations(COLOURS, 2)):
-        first, second = SHAPES if n % 2 else SHAPES[::-1]
-        names = f"{one} {first}", f"{other} {second}"
-        found.append((f"{names[0]} and {names[1]}, noto", (one, other), ", ".join(names)))
-    return (found * (count // len(found) + 1))[:count]
+def pairs(count: int) -> list[Pair]:
+    """A fixed choice of pairs of objects with different nouns."""
+    every = [(one, other) for one in OBJECTS for other in OBJECTS if one.split()[-1] != other.split()[-1]]
+    return [every[n] for n in np.random.default_rng(0).permutation(len(every))[:count]]
 
 
 def measure(study: Study) -> Numbers:
-    """Number of the two named colours that are present, per prompt and method."""
-    methods: dict[str, Any] = {"plain sampling": None, "attend-and-excite": {}, "objects": {}}
-    found: Numbers = {name: [] for name in methods}
-    for n, (prompt, colours, objects) in enumerate(prompts(study.size.prompts)):
-        for name, options in methods.items():
-            chosen = [] if options is None else [(name, {"objects": objects, **options})]
-            made = study.model.generate(prompt, methods=chosen, seed=n, steps=study.size.steps).pixels[0]
-            found[name].append(sum(share(made, colour) >= LEAST for colour in colours))
-    return found
+    """Number of the two named objects that are found, per prompt: every pair of objects in every style.
+
+    The row "real" is measured on images composed of two drawings, and shows what the evaluator finds at best.
+    """
+    chosen = pairs(-(-study.size.prompts // len(STYLES)))
+    others = {style: captions_of(study, style) for style in STYLES}
+
+    def found(draw: Draw) -> list[int]:
+        counts = []
+        for seed, pair in enumerate(chosen):
+            for style, pixels in zip(STYLES, draw(pair, STYLES, seed), strict=True):
+                counts.append(count(study, pixels, pair, style, others[style]))
+        return counts[: study.size.prompts]
+
+    drawings = study.drawings(OBJECTS)
+    numbers: Numbers = {"real": found(lambda pair, styles, seed: composed(drawings, pair, styles))}
+    for name in METHODS:
+        numbers[name] = found(partial(generated, study, name))
+    return numbers | {"pairs": [" and ".join(pair) for pair in chosen for _ in STYLES][: study.size.prompts]}
 
 
-def share(pixels: Pixels, colour: str) -> float:
-    """Share of the image that consists of saturated object pixels whose nearest hue in `COLOURS` is this colour."""
-    hue, saturation = hues(pixels)
-    names = list(COLOURS)
-    away = np.stack([np.abs((hue - COLOURS[name] + 180) % 360 - 180) for name in names])
-    seen = ink(pixels) & (saturation > SATURATED) & (away.argmin(axis=0) == names.index(colour))
-    return float(seen.mean())
+def generated(study: Study, method: str, pair: Pair, styles: Sequence[str], seed: int) -> list[Pixels]:
+    """Generate "A and B, STYLE" in all styles in one call."""
+    methods: list[Any] = [] if method == METHODS[0] else [(method, {"objects": ", ".join(pair)})]
+    prompts = [f"{' and '.join(pair)}, {style}" for style in styles]
+    return study.model.generate(prompts, methods=methods, seed=seed, steps=study.size.steps).pixels
 
 
-def hues(pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
-    """Hue in degrees and saturation of every pixel."""
-    rgb = pixels.astype(float) / 255
-    high, low = rgb.max(axis=2), rgb.min(axis=2)
-    span = np.where(high > low, high - low, 1.0)
-    r, g, b = (rgb[..., n] for n in range(3))
-    hue = np.select(
-        [high == low, high == r, high == g], [0.0, (g - b) / span % 6, (b - r) / span + 2], (r - g) / span + 4
-    )
-    return 60 * hue, np.where(high > 0, (high - low) / np.where(high > 0, high, 1.0), 0.0)
+def composed(drawings: Mapping[str, Pixels], pair: Pair, styles: Sequence[str]) -> list[Pixels]:
+    """Real images: the drawing of A on the left, that of B on the right."""
+
+    def shifted(name: str, style: str, side: int) -> Pixels:
+        pixels = smaller(drawings[f"{name}, {style}"], SIDE)
+        return np.roll(pixels, side * round(pixels.shape[1] / 4), axis=1)
+
+    return [np.minimum(shifted(pair[0], style, -1), shifted(pair[1], style, 1)) for style in styles]
+
+
+def captions_of(study: Study, style: str) -> list[str]:
+    """Captions of `OTHERS` emoji of a style that no prompt names; a fixed choice."""
+    side = 8  # only the captions are read
+    every = CaptionedImages.open(study.data, side, styles=[style], tones=False, count=OTHERS + len(OBJECTS)).captions
+    return [each for each in every if each.rpartition(", ")[0] not in OBJECTS][:OTHERS]
+
+
+def count(study: Study, pixels: Pixels, pair: Pair, style: str, others: Sequence[str]) -> int:
+    """Number of the two objects that the evaluator finds; see `sfumato.metrics.objects`."""
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    boxes = found_boxes(study.evaluator.clip, image, [f"{name}, {style}" for name in pair], others)
+    return sum(box is not None for box in boxes)

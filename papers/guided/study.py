@@ -1,6 +1,6 @@
 """Common code of all parts: model, size of the measurement, images of the corpus, and pixel measurements."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,9 +21,11 @@ from sfumato.metrics import Evaluator
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Numbers: TypeAlias = dict[str, Any]
-STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
+STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo", "fluent-color", "noto-blob")
 INK = 0.15
 """Smallest difference from white of a pixel that belongs to an object, as a fraction of the range."""
+READ_DELTAS = ("bottleneck", "attributes")
+"""Parts that depend on the files of the delta-h."""
 SHARE = 0.6
 """Side of the objects that are moved and resized, as a share of the image."""
 
@@ -36,6 +38,7 @@ class Size:
         steps: steps of every run, except those of delta-h, which has its own.
         generated: number of generated images for the claim about sigma = 0.
         faces: number of images that are edited with the delta-h.
+        attributes: number of true pairs per attribute.
         pairs: number of triples of images for the claim about keys and class tokens.
         translated: number of images that DiffuseIT edits.
         moved: number of images whose objects are moved and resized.
@@ -46,53 +49,67 @@ class Size:
     steps: int = 15
     generated: int = 8
     faces: int = 24
+    attributes: int = 24
     pairs: int = 200
-    translated: int = 8
-    moved: int = 16
-    swapped: int = 12
-    prompts: int = 16
+    translated: int = 24
+    moved: int = 100
+    swapped: int = 24
+    prompts: int = 200
 
     @classmethod
     def quick(cls) -> "Size":
         """The smallest size that runs every part."""
-        return cls(4, 2, 3, 4, 2, 2, 2, 2)
+        return cls(4, 2, 3, 2, 4, 2, 2, 2, 2)
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The model, a delta-h trained for it, the corpus, the size of the measurement and the evaluator."""
+    """The model, the delta-h trained for it, the corpus, the size of the measurement and the evaluator.
+
+    Attributes:
+        model: the model.
+        deltas: file of the delta-h of every attribute (`papers.guided.attributes.ATTRIBUTES`), by name.
+        data: folder of the corpus.
+        size: size of the measurement.
+        evaluator: networks of all scores.
+    """
 
     model: Model
-    delta: Path
+    deltas: Mapping[str, Path]
     data: Path
     size: Size
     evaluator: Evaluator
 
-    def images(self, names: Sequence[str] | None, count: int, **options: Any) -> tuple[list[Pixels], list[str]]:
+    def images(self, names: Sequence[str] | None, count: int | None, **options: Any) -> tuple[list[Pixels], list[str]]:
         """A fixed choice of images of the corpus at the model's size, with their captions "NAME, STYLE"."""
         side = self.model.network.native_size[0]
         found = CaptionedImages.open(self.data, side, styles=STYLES, names=names, count=count, **options)
         return [each.transpose(1, 2, 0) for each in found.images], found.captions
 
+    def drawings(self, names: Sequence[str]) -> dict[str, Pixels]:
+        """All drawings with these names, by caption."""
+        images, captions = self.images(names, None)
+        return dict(zip(captions, images, strict=True))
+
 
 def kept(
     study: Study, out: Path, name: str, version: int, work: Callable[[Study], Numbers], sizes: Sequence[str]
 ) -> Numbers:
-    """The numbers of a part, read from `out/parts/NAME.json` if they belong to the same data, networks and settings.
+    """The numbers of a part, read from `out/NAME.json` if they belong to the same data, networks and settings.
 
     Args:
         study: what the part measures.
-        out: folder of the results.
+        out: folder of the parts.
         name: name of the part.
         version: version of the measurement; increase it when the measurement changes.
         work: measures the part.
         sizes: names of the fields of the size on which the part depends.
     """
-    path = out / "parts" / f"{name}.json"
+    path = out / f"{name}.json"
     size = {each: asdict(study.size)[each] for each in sizes}
     belongs = {"model": study.model.network.fingerprint(), "size": size, "version": version}
-    files = {"delta": study.delta, "corpus": study.data / TABLE}
-    belongs |= {each: sha256(path.read_bytes()).hexdigest() for each, path in files.items()}
+    files = {"corpus": study.data / TABLE, **(study.deltas if name in READ_DELTAS else {})}
+    belongs |= {each: sha256(file.read_bytes()).hexdigest() for each, file in files.items()}
     belongs |= {"evaluator": evaluator_fingerprint(study.evaluator)}
     return kept_in(path, belongs, lambda: work(study))
 

@@ -6,11 +6,12 @@ import torch
 
 from papers.guided.study import Numbers, Study, features, ink, overlap, texts
 
-VERSION = 2
+VERSION = 3
 SWAPS = {"cat face": "dog face", "fox": "wolf", "red heart": "blue heart", "red apple": "green apple"}
 """Name of the object in the image -> name of its replacement."""
-AMOUNTS = (0.0, 0.1, 1.0)
-"""Cross-attention guidance amounts; the claims are about the second one, the default."""
+AMOUNTS = (0.0, 0.01, 0.1, 1.0)
+"""Cross-attention guidance amounts: none, the default of the bundled model, that of the paper, and a larger one."""
+PAPER = 0.1
 
 
 def measure(study: Study) -> Numbers:

@@ -1,4 +1,4 @@
-"""The figures: comparison, lambda, g_s x g_y, lambda x g_s, and interpolation of two styles and two contents."""
+"""The figures: comparison, lambda, g_s x g_y, lambda x g_s, interpolation of two styles and two contents, and uses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from papers.styled import use_figures
 from papers.styled.cells import every_way
 from papers.styled.study import STYLES, Cells, Pixels, Study
 from sfumato.examples import examples
@@ -28,6 +29,9 @@ def draw(study: Study, out: Path) -> None:
     _save(out / "lambda_scale.png", *_grid(study, one, "style_scale", SCALES, "lam", lams))
     _save(out / "interpolation.png", *_interpolation(study, groups))
     _save(out / "examples.png", *_examples(study))
+    _save(out / "texts.png", *use_figures.texts(study, groups))
+    _save(out / "diversity.png", *use_figures.diversity(study, groups[:3]))
+    _save(out / "session.png", *use_figures.session(study, out / "session"))
 
 
 def _comparison(study: Study, groups: list[Cells]) -> tuple[list[list[Pixels]], list[list[str]]]:

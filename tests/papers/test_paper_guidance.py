@@ -1,12 +1,11 @@
 """Measurements of the guidance family: known displacements, sizes and colours of drawn objects; cache; claims."""
 
-import colorsys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from papers.guided import claims, moves, several
+from papers.guided import attributes, claims, moves, object_claims, several
 from papers.guided.study import Size, centre, colour, ink, kept, overlap, rms, smaller
 from sfumato.data.corpus import TABLE
 
@@ -57,25 +56,66 @@ def test_masks_and_distances():
     assert centre(small) == pytest.approx((0.5, 0.5))
 
 
-def test_hues_equal_those_of_colorsys():
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    hue, saturation = several.hues(pixels)
-    for row, column in np.ndindex(5, 7):
-        h, s, _ = colorsys.rgb_to_hsv(*(pixels[row, column] / 255))
-        assert hue[row, column] == pytest.approx(360 * h)
-        assert saturation[row, column] == pytest.approx(s)
+def test_real_images_of_two_objects():
+    drawings = {f"{name}, noto": square(0, 0, 40, colour) for name, colour in (("a", (255, 0, 0)), ("b", (0, 0, 255)))}
+    (image,) = several.composed(drawings, ("a", "b"), ["noto"])
+    for colour_, x in (((255, 0, 0), 0.25), ((0, 0, 255), 0.75)):
+        found = (image == colour_).all(axis=2)
+        assert found.sum() == 18 * 18
+        assert centre(found) == pytest.approx((x, 0.5))
 
 
-def test_both_colours_of_a_prompt_are_found():
-    pixels = square(2, 2, 12, (220, 30, 40))
-    pixels[20:32, 20:32] = (40, 90, 220)
-    assert several.share(pixels, "red") == pytest.approx(144 / 1600)
-    assert several.share(pixels, "blue") == pytest.approx(144 / 1600)
-    assert several.share(pixels, "green") == 0
-    chosen = several.prompts(50)
-    assert len(chosen) == 50
-    assert all(one != other for _, (one, other), _ in chosen)
-    assert len({prompt for prompt, _, _ in chosen}) == 20
+def test_pairs_of_objects_have_different_nouns():
+    chosen = several.pairs(60)
+    assert len(set(chosen)) == 60
+    assert all(one.split()[-1] != other.split()[-1] for one, other in chosen)
+
+
+def test_change_outside_the_region_of_the_attribute():
+    source, edit = square(0, 0, 20), square(0, 0, 20)
+    edit[0, 0], edit[30, 30] = (0, 0, 0), (255, 255, 0)
+    mask = np.zeros((40, 40), bool)
+    mask[:20, :20] = True
+    assert attributes.outside(source, edit, mask) == pytest.approx(1 / 3 / 1200)
+    assert attributes.outside(source, edit, np.ones((40, 40), bool)) == 0
+
+
+def test_text_edits_are_interpolated_at_the_change_of_the_delta_h():
+    """Unchanged: distance 1. Text: 0.8 at a change of 0.1, 0.6 at 0.2 (first pair), in any order of the strengths."""
+    numbers = {
+        "unchanged": {"lpips": [[1.0, 1.0, 1.0]]},
+        "asyrp": {"lpips": [[0.7, 0.9, 0.5]], "outside": [[0.15, 0.05, 0.3]]},
+        "text": {"lpips": [[0.6, 0.8, 0.6], [0.8, 0.6, 0.8]], "outside": [[0.2, 0.1, 0.2], [0.1, 0.2, 0.1]]},
+    }
+    own, text = attributes.at_equal_change(numbers, 0, "lpips")
+    assert own == [0.7, 0.9, 0.5]
+    assert text == pytest.approx([0.7, 0.9, 0.6])
+
+
+@pytest.mark.parametrize("nearer", [True, False])
+def test_claim_of_attributes_follows_the_numbers(nearer):
+    strengths = len(attributes.AMOUNTS)
+    own = [0.5, 0.51, 0.5] if nearer else [0.9, 0.91, 0.9]
+    numbers = {
+        "names": ["a", "b", "c"],
+        "unchanged": {"lpips": [[1.0] * 3]},
+        "asyrp": {"lpips": [own] * strengths, "outside": [[0.1] * 3] * strengths},
+        "text": {"lpips": [[0.8, 0.82, 0.81]] * strengths, "outside": [[0.1] * 3] * strengths},
+    }
+    (claim,) = claims._of_attributes({"tone": numbers})
+    assert claim.holds is nearer
+    (both,) = claims._of_attributes({"tone": numbers, "smile": numbers | {"asyrp": numbers["text"]}})
+    assert not both.holds
+
+
+def test_claims_of_several_objects_follow_the_numbers():
+    plain, better = [0, 1, 2, 0, 1, 0, 1, 0], [2, 2, 2, 2, 2, 2, 1, 2]
+    numbers = {"plain sampling": plain, "attend-and-excite": better, "objects": plain, "pairs": list("abcdefgh")}
+    first, second = object_claims.of_several(numbers)
+    assert first.holds
+    assert not second.holds
+    assert "88%" in first.measured
+    assert "12%" in first.measured
 
 
 def test_cached_parts_are_recomputed_after_a_change(tmp_path, monkeypatch):
@@ -85,16 +125,17 @@ def test_cached_parts_are_recomputed_after_a_change(tmp_path, monkeypatch):
         file.write_bytes(b"one")
     network = SimpleNamespace(fingerprint=lambda: "weights")
     study = SimpleNamespace(
-        model=SimpleNamespace(network=network), size=Size(moved=5, steps=6), delta=delta, data=tmp_path, evaluator="one"
-    )
+        model=SimpleNamespace(network=network), size=Size(moved=5, steps=6), deltas={"tone": delta}, data=tmp_path,
+        evaluator="one",
+    )  # fmt: skip
     calls = []
 
     def work(study):
         calls.append(1)
         return {"n": len(calls)}
 
-    def part(version=1):
-        return kept(study, tmp_path, "part", version, work, ("moved",))["n"]
+    def part(version=1, name="attributes"):
+        return kept(study, tmp_path, name, version, work, ("moved",))["n"]
 
     assert [part(), part()] == [1, 1]
     assert part(version=2) == 2
@@ -102,12 +143,14 @@ def test_cached_parts_are_recomputed_after_a_change(tmp_path, monkeypatch):
     assert part(version=2) == 2
     study.size = Size(moved=6)
     assert part(version=2) == 3
+    assert part(name="moves") == 4
     delta.write_bytes(b"two")
-    assert part(version=2) == 4
-    corpus.write_bytes(b"two")
+    assert part(name="moves") == 4  # does not depend on the delta-h
     assert part(version=2) == 5
+    corpus.write_bytes(b"two")
+    assert part(version=2) == 6
     study.evaluator = "two"
-    assert [part(version=2), part(version=2)] == [6, 6]
+    assert [part(version=2), part(version=2)] == [7, 7]
 
 
 def edits(right, side, colour):
@@ -124,5 +167,5 @@ def test_claims_of_moves_follow_the_numbers(moved):
         numbers["edits"][f"resize {factor}"] = edits([0.0] * 4, [float(factor)] * 4 if moved else [1.0] * 4, [0.01] * 4)
     other = [0.3, 0.31, 0.3, 0.29] if moved else [0.01] * 4
     numbers["edits"]["resize 0.7, without appearance"] = edits([0.0] * 4, [0.7] * 4, other)
-    found = claims._of_moves(numbers)
+    found = object_claims.of_moves(numbers)
     assert [claim.holds for claim in found] == ([True] * 4 if moved else [False, False, True, False])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from papers.sure import STUDENT, clustered, clustered_difference, difference, estimate, over_pairs, sign_test, trend
+from papers.sure import STUDENT, clustered, clustered_difference, difference, estimate, over_pairs, trend
 
 
 def test_clustered_error_of_single_samples_is_the_usual_error():
@@ -66,10 +66,3 @@ def test_mean_over_pairs_has_the_jackknife_error():
     found = estimate(over_pairs(rows))
     assert (found.mean, found.error) == pytest.approx((mean(range(n)), error))
     assert found.error == pytest.approx(2 * (n - 1) / (n - 2) * estimate(rows).error)
-
-
-def test_exact_sign_test():
-    assert sign_test([True] * 5, [False] * 5) == pytest.approx(2 / 32)
-    assert sign_test([True] * 6 + [False] * 9, [False] * 15) == pytest.approx(2 / 64)
-    assert sign_test([True, False], [False, True]) == 1
-    assert sign_test([True, True], [True, True]) == 1
