@@ -29,6 +29,7 @@ from sfumato.style.key_value import KeyValueChanges
 from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes
+from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.content import content_caption
 from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.latents import cached_latents
@@ -132,7 +133,7 @@ class ParasolTask:
             length, length, KeyValueChanges.layers_of(self.model.unet) if self.shape.key_value else None,
             min(self.shape.captions, len({name for name, _ in captions})),
         )  # fmt: skip
-        if captions and not any((folder / "checkpoints").glob("step-*")):
+        if captions and newest_checkpoint(folder / "checkpoints") is None:
             style, content = self.triplets.style, self.triplets.content
             error = start_from_text(tokens, self.model, describers, style, content, captions, seed)
             _LOG.info("The tokens explain %.0f %% of the variance of the text embeddings.", 100 * (1 - error))

@@ -16,6 +16,7 @@ from sfumato.retrieval.index import FORMAT
 from sfumato.retrieval.triplets import Images, Triplets
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import ModalityTokens
+from sfumato.train.checkpoint import MARKER, write_checkpoint
 from sfumato.train.fastest import with_fastest_precision
 from sfumato.train.parasol import FILE, _check_model
 from sfumato.train.parasol_text import start_from_text, text_embeddings
@@ -180,6 +181,19 @@ def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog):
     assert torch.equal(tokens.of(None, None, 1)[0], fitted.model.condition("").tokens[0])
     (sentence,) = [each for each in caplog.messages if "explain" in each]
     assert 90 <= int(sentence.split(" %")[0].split()[-1]) <= 100
+
+
+def test_tokens_start_from_text_embeddings_unless_a_complete_checkpoint_exists(recipe, tmp_path, caplog):
+    """A checkpoint without its marker is never read, so a run that contains no other one begins anew."""
+    caplog.set_level("INFO")
+    fitted = dataclasses.replace(recipe, network=recipe.network | {"captions": 100})
+    checkpoint = write_checkpoint(tmp_path / "run" / "checkpoints", 1, {}, {"samples": 4, "kind": "parasol"})
+    build_task(fitted, tmp_path / "run")
+    assert not [each for each in caplog.messages if "explain" in each]
+    (checkpoint / MARKER).unlink()
+    resumed, new = (build_task(fitted, tmp_path / name).module.tokens.state_dict() for name in ("run", "new"))
+    assert len([each for each in caplog.messages if "explain" in each]) == 2
+    assert all(torch.equal(resumed[name], new[name]) for name in new)
 
 
 def test_a_part_of_the_captions_is_enough(recipe, tmp_path):
