@@ -88,6 +88,11 @@ class AsyrpParams(DDIMParams):
         return tuple((DeltaH.load(path), weight) for path, weight in parse_deltas(self.delta).items())
 
     @property
+    def used(self) -> tuple[tuple[DeltaH, float], ...]:
+        """The pairs of `saved` whose weight is not 0: a delta-h with weight 0 has no effect. Raises BadInput."""
+        return tuple((delta, weight) for delta, weight in self.saved if weight)
+
+    @property
     def files(self) -> Sequence[str]:
         """Paths of the delta-h files."""
         return list(parse_deltas(self.delta))
@@ -99,15 +104,16 @@ class AsyrpParams(DDIMParams):
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check every delta-h against the model, the layer, the latent size, `t_edit` and the run. Raises BadInput."""
         first = network.schedule.timesteps(self.steps)[self.skip]
-        for delta, weight in self.saved:
+        for delta, _ in self.saved:
             delta.check_fits(network, size)
+        for delta, _ in self.used:
             if 0 <= self.t_edit < delta.t_edit:
                 raise BadInput(
                     f'The delta-h "{delta.attribute}" was trained at timesteps from {delta.t_edit}: t_edit must be at '
                     f"least that, not {self.t_edit}."
                 )
             lowest = max(self.t_edit, delta.t_edit)
-            if self.amount and weight and first < lowest:
+            if self.amount and first < lowest:
                 other = "skip fewer" if self.skip else "use more"
                 way = "lower t_edit" if self.t_edit > delta.t_edit else f"{other} steps"
                 raise BadInput(
@@ -152,10 +158,10 @@ def shifts(job: Job, params: AsyrpParams) -> list[Shift]:
     from sfumato.shifts.asyrp import Asyrp
     from sfumato.shifts.boost import QualityBoost
 
-    weights = [params.amount * weight * delta.steps / job.inversion.steps for delta, weight in params.saved]
+    weights = [params.amount * weight * delta.steps / job.inversion.steps for delta, weight in params.used]
     if not any(weights):
         return []
-    deltas = [delta.on(job.network.device) for delta, _ in params.saved]
+    deltas = [delta.on(job.network.device) for delta, _ in params.used]
     found: list[Shift] = [Asyrp(deltas, weights, None if params.t_edit == FROM_FILE else params.t_edit)]
     of_file = 0 if job.inversion.eta else max(delta.t_boost for delta in deltas)
     below = of_file if params.t_boost == FROM_FILE else params.t_boost

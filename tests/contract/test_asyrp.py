@@ -66,6 +66,15 @@ def test_two_attributes_share_one_extra_evaluation_per_step(inverted, files):
     assert abs(swapped - edit.pixels[0]).max() <= 1
 
 
+def test_weight_zero_is_bit_identical_to_leaving_the_file_out(inverted, files):
+    """t_boost and the lowest t_edit are those of the other files."""
+    red, without = f"{files['red']}={AMOUNT}", f"{files['smile']}=0"
+    assert np.array_equal(moved(inverted, f"{red},{without}"), moved(inverted, red))
+    smile, without = f"{files['smile']}={AMOUNT}", f"{files['red']}=0"
+    lower = {"t_edit": 450, "t_boost": 0}
+    assert np.array_equal(moved(inverted, f"{smile},{without}", **lower), moved(inverted, smile, **lower))
+
+
 def test_t_boost_of_the_file_can_be_disabled(inverted, files):
     smile = {"delta": files["smile"], "amount": AMOUNT}
     boosted = moved(inverted, **smile)
