@@ -126,7 +126,7 @@ def parse_deltas(text: str) -> dict[str, float]:
     """Parse files with weights: "a.safetensors" -> {"a.safetensors": 1}, "a=1,b=-0.5" -> {"a": 1, "b": -0.5}.
 
     Raises:
-        BadInput: the text does not have this form, or a file occurs twice.
+        BadInput: the text does not have this form, a file occurs twice, or all weights are 0.
     """
     weights: dict[str, float] = {}
     for part in text.split(",") if text.strip() else []:
@@ -141,6 +141,8 @@ def parse_deltas(text: str) -> dict[str, float]:
                 f'"smile.safetensors=1,red.safetensors=-0.5", not "{text[:80]}".'
             )
         weights[path.strip()] = weight
+    if weights and not any(weights.values()):
+        raise BadInput("The weights of delta are all 0: give one of them another weight.")
     return weights
 
 

@@ -130,6 +130,7 @@ def test_noise_maps_are_kept_unless_t_boost_is_given(sd, files):
         ({"delta": "a=much"}, "delta must be the file"),
         ({"delta": "a=101"}, "delta must be the file"),
         ({"delta": "a,,b"}, "delta must be the file"),
+        ({"delta": "a=0,b=-0.0"}, "weights of delta are all 0"),
     ],
 )
 def test_invalid_options_are_refused_before_any_evaluation(sd, inverted, options, sentence):
