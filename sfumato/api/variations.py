@@ -12,6 +12,7 @@ from torch import Tensor
 from sfumato.api.finish import add_residual, finished
 from sfumato.api.group import decoded, padded_size
 from sfumato.api.inverted import Inverted
+from sfumato.core.path import first_at
 from sfumato.errors import BadInput
 from sfumato.geometry import Basis, BottleneckMap, Directions, Shot, local_basis, normalised, shoot
 from sfumato.geometry.basis import largest_rank
@@ -104,7 +105,8 @@ def _variations(
                 )
         latents = inversion.x.clone()
         latents[step] = moved
-        boost = [QualityBoost(params.boost * len(network.schedule), inversion.seeds)] if params.boost else []
+        below = first_at(params.boost, len(network.schedule))
+        boost = [QualityBoost(below, inversion.seeds)] if below else []
         *_, last = replay(guidance, replace(inversion, x=latents), condition, skip=step, shifts=boost)
         return _finished_images(inverted, last.x_prev)
 

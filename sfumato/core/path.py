@@ -1,14 +1,29 @@
-"""The order in which a run visits its noise levels, including resampling (noising the latent again).
+"""The order in which a run visits its noise levels, including resampling, and fractions of a run as indices of steps.
 
 Step k starts at level k: level 0 is the noisiest, and level n of a run of n steps is x_0. A path is a sequence of
 levels. Between consecutive levels, the run either makes one step of the reverse process, to the next level, or returns
 to an earlier, noisier level by adding noise to the latent.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from sfumato.errors import BadInput
+
+
+def first_at(share: float | int, count: int) -> int:
+    """Return the smallest index i of `count` steps or timesteps with i >= share * count.
+
+    Floating-point errors of the product are removed: 0.55 * 100 gives 55, although it is 55.00000000000001 in float64.
+
+    Args:
+        share: fraction of the run, 0 to 1.
+        count: number of steps of the run, or of training timesteps.
+    """
+    product = share * count
+    nearest = round(product)
+    return nearest if math.isclose(product, nearest, rel_tol=1e-9) else math.ceil(product)
 
 
 def downwards(steps: int) -> list[int]:

@@ -190,13 +190,14 @@ def _step_at(params: PullbackParams) -> int:
 )
 def shifts(job: Job, params: PullbackParams) -> list[Shift]:
     """Change x_t at one step, and add fresh noise in the last steps if `boost` is not 0."""
+    from sfumato.core.path import first_at
     from sfumato.shifts.boost import QualityBoost
 
     moves: list[Shift] = []
     if params.gamma:
         moves.append(_move(job, params))
     if params.boost:
-        moves.append(QualityBoost(params.boost * len(job.schedule), job.seeds))
+        moves.append(QualityBoost(first_at(params.boost, len(job.schedule)), job.seeds))
     return moves
 
 

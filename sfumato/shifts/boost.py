@@ -29,7 +29,7 @@ class QualityBoost(Shift):
         eta: eta of the replaced steps, 1 in the paper.
     """
 
-    below: float
+    below: int
     seeds: Sequence[int]
     eta: float = 1.0
 

@@ -9,13 +9,21 @@ import torch
 from sfumato.core.condition import Condition
 from sfumato.core.loop import fresh_noise, recorded, reverse
 from sfumato.core.noise import gaussian_batch
-from sfumato.core.path import check_path, downwards, repeat_first, resample
+from sfumato.core.path import check_path, downwards, first_at, repeat_first, resample
 from sfumato.core.shift import Shift
 from sfumato.core.step import add_noise_between
 from sfumato.errors import BadInput
 from tests.exact.toy import Convolution, linear_schedule, prompt
 
 STEPS = 6
+
+
+def test_fractions_of_a_run_are_those_of_exact_decimals():
+    for count in (7, 10, 50, 60, 100, 1000):
+        for hundredths in range(101):
+            assert first_at(hundredths / 100, count) == -(-hundredths * count // 100), (hundredths, count)
+    assert first_at(1 - 0.45, 100) == 55
+    assert [first_at(share, 10) for share in (1e-12, 0.101, 0.199)] == [1, 2, 2]
 
 
 def published(t_T, jump_length, jump_n_sample):

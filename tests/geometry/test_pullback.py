@@ -170,6 +170,13 @@ def test_edit_with_target_prompt_mask_and_boost(inverted):
         assert differs[mask == 255].any()
 
 
+@pytest.mark.parametrize(("boost", "below"), [(0.07, 70), (0.56, 560), (0.0004, 1)])
+def test_boost_is_a_fraction_of_the_training_timesteps(model, boost, below):
+    plan = model.plan(tiny_image(32, 32), "red cat", methods="pullback", steps=STEPS, boost=boost)
+    (found,) = [shift for shift in plan.edit.batches[0].shifts if isinstance(shift, QualityBoost)]
+    assert found.below == below
+
+
 def test_random_directions_depend_on_their_number(model, inversion, inverted):
     a, b, c = (
         first_state(inverted, kind="random", direction=each, gamma=0.5, normalise=False).x_t for each in ("1", "1", "2")
@@ -215,7 +222,7 @@ def test_full_boost_equals_the_stochastic_process(model):
         return list(reverse(network, x, timesteps, condition, eta=eta, noise_maps=maps, shifts=shifts))[-1].x_prev
 
     stochastic = last(1.0, noise)
-    torch.testing.assert_close(last(0.0, lambda state: None, QualityBoost(1e9, seeds)), stochastic)
+    torch.testing.assert_close(last(0.0, lambda state: None, QualityBoost(1000, seeds)), stochastic)
     deterministic = last(0.0, lambda state: None)
     assert torch.equal(last(0.0, lambda state: None, QualityBoost(0, seeds)), deterministic)
     assert not torch.allclose(stochastic, deterministic)

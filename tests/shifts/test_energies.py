@@ -192,6 +192,8 @@ def test_thirds_and_window_schedules():
         assert guided[:first] == list(range(first))
         assert guided[first:] == [i for i in range(first + 1, steps, 2) if i < steps - max(1, steps / 32)], steps
     assert [i for i in range(10) if window(0.2, 0.5)(i, 10)] == [2, 3, 4]
+    assert [i for i in range(100) if window(0.07, 0.55)(i, 100)] == list(range(7, 55))
+    assert [i for i in range(10) if window(0.15, 0.31)(i, 10)] == [2, 3]
 
 
 def smooth(d):

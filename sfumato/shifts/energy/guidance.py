@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.energy import Energy
+from sfumato.core.path import first_at
 from sfumato.core.shift import PLACES, WORDS, Shift
 from sfumato.core.state import StepState
 from sfumato.shifts.energy.term import Term, weighted_sum
@@ -30,7 +31,7 @@ def window(start: float, end: float) -> Schedule:
 
     The authors' notebook for Self-Guidance uses such a schedule.
     """
-    return lambda i, steps: start * steps <= i < end * steps
+    return lambda i, steps: first_at(start, steps) <= i < first_at(end, steps)
 
 
 def thirds(i: int, steps: int) -> bool:
