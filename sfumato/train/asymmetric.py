@@ -158,13 +158,11 @@ def interval(found: Prepared, timesteps: Sequence[int], cosine: float, *, learne
         learned: whether the curves are LPIPS with learned weights.
 
     Returns:
-        (t_edit, t_boost), timesteps of the run; the largest timestep if a curve stays below its threshold. t_boost is
-        at most t_edit, so that boosting begins after the edit.
+        (t_edit, t_boost), timesteps of the run; the largest timestep if a curve stays below its threshold.
     """
     edit, boost = found.edit_curve.mean(dim=1), found.boost_curve.mean(dim=1)
     limits = (EDIT, BOOST) if learned else (EDIT_SHARE * float(edit.max()), BOOST_SHARE * float(boost.max()))
-    t_edit = smallest(edit, timesteps, limits[0] * cosine)
-    return t_edit, min(t_edit, smallest(boost, timesteps, limits[1]))
+    return smallest(edit, timesteps, limits[0] * cosine), smallest(boost, timesteps, limits[1])
 
 
 def smallest(curve: Float[Tensor, " steps"], timesteps: Sequence[int], threshold: float) -> int:

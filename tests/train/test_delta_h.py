@@ -117,7 +117,7 @@ def test_a_resumed_run_keeps_its_texts_and_its_interval(recipe, tmp_path, monkey
     run.close()
     monkeypatch.setattr("sfumato.train.delta_h.interval", lambda *_, **__: (1, 1))
     assert build_task(measured, tmp_path).t_edit == before != 1
-    monkeypatch.setattr("sfumato.train.delta_h.interval", lambda *_, **__: (999, 999))
+    monkeypatch.setattr("sfumato.train.delta_h.interval", lambda *_, **__: (1, 999))
     assert build_task(recipe(1, t_edit=-1, t_boost=-1), tmp_path).t_boost == before, "boosting begins after the edit"
     with pytest.raises(BadInput, match=r"trained with another loss\.target"):
         build_task(recipe(1, target="a green disc"), tmp_path)
@@ -182,10 +182,20 @@ def test_interval_is_where_the_curves_reach_their_thresholds():
     found = curves([0.50, 0.40, 0.30, 0.10], [1.4, 1.3, 1.25, 0.8])
     assert interval(found, timesteps, 1.0, learned=True) == (601, 401)
     assert interval(found, timesteps, 0.9, learned=True) == (401, 401), f"{EDIT} x 0.9 and {BOOST}"
+    assert interval(found, timesteps, 0.3, learned=True) == (201, 401), "t_boost does not depend on t_edit"
     relative = curves([0.050, 0.040, 0.030, 0.010], [0.14, 0.13, 0.125, 0.08])
     assert interval(relative, timesteps, 1.0, learned=False) == (401, 401), f"{EDIT_SHARE} and {BOOST_SHARE} of the top"
-    assert interval(relative, timesteps, 0.5, learned=False) == (201, 201), "boosting begins after the edit"
     assert smallest(torch.tensor([0.3, 0.2]), [801, 601], 0.5) == 801
+
+
+def test_a_measured_t_boost_is_limited_by_the_t_edit_that_is_used(recipe, tmp_path, monkeypatch):
+    """The measured t_edit is the last timestep here; with a larger one in the recipe, t_boost is larger too."""
+    monkeypatch.setattr(asymmetric, "EDIT_SHARE", 0.0)
+    monkeypatch.setattr(asymmetric, "BOOST_SHARE", 1.0)
+    measured = build_task(recipe(t_edit=-1, t_boost=-1), tmp_path)
+    assert measured.t_edit == measured.t_boost == measured.timesteps[-1]
+    given = build_task(recipe(t_edit=measured.timesteps[0], t_boost=-1), tmp_path)
+    assert given.t_boost == given.t_edit == measured.timesteps[0]
 
 
 REFUSED = {
