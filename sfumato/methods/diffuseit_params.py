@@ -12,7 +12,7 @@ from sfumato.core.path import repeat_first
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.methods.inversions import DETERMINISTIC, EVERY, InversionParams
-from sfumato.methods.params import PromptPair, option
+from sfumato.methods.params import PromptPair, check_weights, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,10 +156,13 @@ class DiffuseITParams(InversionParams):
         return DualEncoder.load(local_folder(self.clip_folder or SHIPPED))
 
     def check(self) -> None:
-        """Check value ranges, and that `colour_match` = target is given with a target image. Raises BadInput."""
+        """Check value ranges, and that a target image and a target text are used if given. Raises BadInput."""
         super().check()
         if self.colour_match == "target" and not self.target_image:
             raise BadInput("colour_match = target needs a target_image: name one, or choose source or none.")
+        if self.colour_match != "target":
+            check_weights(self, "target_image", ("class_weight", "pixel_weight"))
+        check_weights(self, "target_text", ("text_weight", "direction_weight"))
 
     @property
     def files(self) -> Sequence[str]:

@@ -179,6 +179,21 @@ class Params:
         """
 
 
+def check_weights(params: Params, name: str, weights: Sequence[str]) -> None:
+    """Check that one of the weights of an option's terms is above 0, as the option has no effect otherwise.
+
+    Args:
+        params: the parameters.
+        name: an option; if it is empty, its weights are not needed.
+        weights: the options of the weights.
+
+    Raises:
+        BadInput: the option is given, and all weights are 0.
+    """
+    if getattr(params, name).strip() and not any(getattr(params, weight) for weight in weights):
+        raise BadInput(f"{name} has no effect with weights of 0: set {' or '.join(weights)} above 0.")
+
+
 def options_of(params: type[Params], stage: Stage | None = None) -> dict[str, Field[Any]]:
     """Return the fields of a method's parameters by name: all, or those of one stage."""
     return {each.name: each for each in fields(params) if stage in (None, each.metadata["stage"])}

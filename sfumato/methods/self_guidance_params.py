@@ -17,13 +17,28 @@ from sfumato.methods.other_images import (
     parse_reference_objects,
     read_prompts,
 )
-from sfumato.methods.params import PromptPair, option
+from sfumato.methods.params import PromptPair, check_weights, option
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
     from sfumato.images import LoadedImage
     from sfumato.models.diffusion_model import DiffusionModel
     from sfumato.shifts.energy.guidance import Schedule
+
+_POSITION, _SIZE, _SHAPE, _APPEARANCE = "centroid_weight", "size_weight", "shape_weight", "appearance_weight"
+_WEIGHTS = {
+    "move": (_POSITION, _SHAPE),
+    "resize": (_SIZE, _SHAPE),
+    "reshape": (_SIZE, _SHAPE),
+    "swap": (_POSITION, _SHAPE),
+    "place": (_POSITION,),
+    "cover": (_SIZE,),
+    "restyle": (_APPEARANCE,),
+    "objects_from": (_POSITION, _SIZE, _SHAPE, _APPEARANCE),
+    "appearance_from": (_APPEARANCE,),
+    "layout_from": (_SHAPE,),
+}
+"""The weights of the terms that each option changes."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +108,13 @@ class SelfGuidanceParams(DeterministicParams):
         return True
 
     def check(self) -> None:
-        """Check value ranges, the format of all changes, and that an energy has a weight. Raises BadInput."""
+        """Check value ranges, the format of all changes, and that each has a weight above 0. Raises BadInput."""
         super().check()
         placed = [*self.changes(), *self.swaps(), *(word for _, word, _ in self.targets())]
         if self.schedule == "window" and self.start >= self.end:
             raise BadInput(f"start must be below end = {self.end:g}, not {self.start:g}.")
-        if placed and not any((self.centroid_weight, self.size_weight, self.shape_weight)):
-            raise BadInput("One of centroid_weight, size_weight and shape_weight must be above 0.")
+        for name, weights in _WEIGHTS.items():
+            check_weights(self, name, weights)
         placed += self.restyled()
         if both := [word for word in self.objects_from_images() if word in placed]:
             raise BadInput(f'objects_from sets all properties of "{both[0]}": do not name it in another option.')

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.named_objects import ObjectsParams, presence, words_of
-from sfumato.methods.params import option
+from sfumato.methods.params import check_weights, option
 from sfumato.methods.registry import method
 
 if TYPE_CHECKING:
@@ -34,6 +34,16 @@ class SeveralObjectsParams(ObjectsParams):
     bound_weight: float = option(
         1.0, "weight of the energy that aligns attributes with their objects", stage="edit", low=0, high=1e6
     )
+
+    def check(self) -> None:
+        """Check ranges, the list of objects, and that an energy of these objects has a weight. Raises BadInput."""
+        super().check()
+        named, weights = self.named(), ["presence_weight"]
+        if len(named) > 1:
+            weights.append("apart_weight")
+        if any(len(words) > 1 for words in named):
+            weights.append("bound_weight")
+        check_weights(self, "objects", weights)
 
 
 @method(

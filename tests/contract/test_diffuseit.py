@@ -210,6 +210,8 @@ def refused(sd, message, **options):
 REFUSALS = [
     ({"target_image": "nowhere.png"}, "nowhere.png"),
     ({"colour_match": "target"}, "needs a target_image"),
+    ({"target_text": "dog", "text_weight": 0.0}, "target_text has no effect .* text_weight or direction_weight above"),
+    ({"target_image": "a.png", "class_weight": 0.0, "pixel_weight": 0.0}, "target_image has no effect with weights"),
     ({"target_text": "dog " * 60}, "tokens and the dual encoder accepts at most 40"),
     ({"target": ""}, "target prompt is empty"),
     ({"target": "red cat", "direction_weight": 1.0}, "two different texts"),

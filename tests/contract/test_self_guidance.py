@@ -19,6 +19,7 @@ from sfumato.methods.other_images import OtherImages
 from sfumato.methods.registry import METHODS
 from sfumato.methods.self_guidance import others
 from sfumato.methods.self_guidance_params import SelfGuidanceParams
+from sfumato.methods.several_objects import SeveralObjectsParams
 from sfumato.shifts.energy.maps import Warp
 from tests.tiny import tiny_image
 
@@ -76,15 +77,54 @@ def test_invalid_option_combinations_are_refused():
         SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
     with pytest.raises(BadInput, match=r"start must be below end = 0.5"):
         SelfGuidanceParams(schedule="window", start=0.5).check()
-    none = {"centroid_weight": 0.0, "size_weight": 0.0, "shape_weight": 0.0}
-    with pytest.raises(BadInput, match="must be above 0"):
-        SelfGuidanceParams(move="fox: 0.1, 0", **none).check()
     with pytest.raises(BadInput, match='objects_from sets all properties of "fox"'):
         SelfGuidanceParams(objects_from="fox: a.png: fox", move="fox: 0.1, 0").check()
     with pytest.raises(BadInput, match="Give layout_from, an image, and layout_prompt, its prompt, together"):
         SelfGuidanceParams(layout_from="a.png").check()
     with pytest.raises(BadInput, match="objects are separated by commas"):
         ObjectsParams(objects="cat,,dog").check()
+
+
+WITHOUT_EFFECT = {
+    "move": ("fox: 0.1, 0", "centroid shape"),
+    "resize": ("fox: 2", "size shape"),
+    "reshape": ("fox: 1, 1, 30", "size shape"),
+    "swap": ("fox, ball", "centroid shape"),
+    "place": ("fox: 0.1, 0.1", "centroid"),
+    "cover": ("fox: 0.5", "size"),
+    "restyle": ("fox: a.png: fox", "appearance"),
+    "objects_from": ("fox: a.png: fox", "centroid size shape appearance"),
+    "appearance_from": ("a.png", "appearance"),
+    "layout_from": ("a.png", "shape"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_an_option_whose_terms_have_weight_zero_is_refused(name):
+    text, terms = WITHOUT_EFFECT[name]
+    prompts = {f"{kind}_from": {f"{kind}_prompt": "fox"} for kind in ("appearance", "layout")}
+    given = {name: text} | prompts.get(name, {})
+    zeros = {f"{term}_weight": 0.0 for term in terms.split()}
+    with pytest.raises(BadInput, match=f"{name} has no effect .*: set {' or '.join(zeros)} above 0"):
+        SelfGuidanceParams(**given | zeros).check()
+    for weight in zeros:
+        SelfGuidanceParams(**given | zeros | {weight: 0.5}).check()
+
+
+OBJECTS_WITHOUT_EFFECT = {
+    "cat": "presence_weight",
+    "red cat": "presence_weight or bound_weight",
+    "cat, dog": "presence_weight or apart_weight",
+    "red cat, dog": "presence_weight or apart_weight or bound_weight",
+}
+
+
+@pytest.mark.parametrize("objects", OBJECTS_WITHOUT_EFFECT)
+def test_objects_whose_terms_have_weight_zero_are_refused(objects):
+    names = OBJECTS_WITHOUT_EFFECT[objects].split(" or ")
+    with pytest.raises(BadInput, match=f"objects has no effect .*: set {OBJECTS_WITHOUT_EFFECT[objects]} above 0"):
+        SeveralObjectsParams(objects=objects, **dict.fromkeys(names, 0.0)).check()
+    SeveralObjectsParams(**dict.fromkeys(names, 0.0)).check()
 
 
 def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
