@@ -12,6 +12,7 @@ from sfumato.core.path import repeat_first
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.methods.inversions import DETERMINISTIC, EVERY, InversionParams
+from sfumato.methods.other_images import check_proportions
 from sfumato.methods.params import PromptPair, check_weights, option
 
 if TYPE_CHECKING:
@@ -175,7 +176,10 @@ class DiffuseITParams(InversionParams):
         _ = self.target, self.uses_vit and self.vit, self.uses_text and self.clip
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check that required texts are given and can be encoded by the dual encoder. Raises BadInput."""
+        """Check the proportions of the target image, and the texts that the losses need. Raises BadInput."""
+        if self.target is not None and self.pixel_weight:
+            height, width = self.target.shape[-2:]
+            check_proportions((width, height), self.target_image, size, ", or set pixel_weight to 0")
         if not self.uses_text:
             return
         if network.takes_text and not prompts and not (self.source_text.strip() and self.target_text.strip()):

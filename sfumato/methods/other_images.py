@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.prompt import Prompt
-    from sfumato.images import LoadedImage
     from sfumato.models.diffusion_model import DiffusionModel
     from sfumato.models.references import References
     from sfumato.shifts.energy.word import Word
@@ -80,22 +79,23 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
     return found
 
 
-def check_proportions(image: LoadedImage, path: str, size: tuple[int, int]) -> None:
+def check_proportions(pixels: tuple[int, int], path: str, size: tuple[int, int], otherwise: str = "") -> None:
     """Check that a reference image has the aspect ratio of the edited image.
 
     Args:
-        image: the reference image, which is scaled to the size of the edited image.
+        pixels: width and height of the reference image, which is scaled to the size of the edited image.
         path: file of the reference image.
         size: height and width of the latents of the edited image.
+        otherwise: an alternative to cropping, for the message.
 
     Raises:
         BadInput: the aspect ratios differ by more than `PROPORTIONS`.
     """
-    width, height = image.size
+    width, height = pixels
     if abs(width * size[0] / (height * size[1]) - 1) > PROPORTIONS:
         raise BadInput(
             f"{printable(path)} has {width} x {height} pixels: crop it to the proportions of the edited image, "
-            f"{size[1]} : {size[0]}."
+            f"{size[1]} : {size[0]}{otherwise}."
         )
 
 

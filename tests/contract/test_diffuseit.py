@@ -33,7 +33,7 @@ def edit(sd, source="red cat", target="blue dog", **options):
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
     path = tmp_path_factory.mktemp("target") / "target.png"
-    tiny_image(40, 24, seed=9).save(path)
+    tiny_image(40, 40, seed=9).save(path)
     return str(path)
 
 
@@ -225,6 +225,17 @@ REFUSALS = [
 @pytest.mark.parametrize(("options", "message"), REFUSALS)
 def test_invalid_options_are_refused_in_one_line(sd, options, message):
     refused(sd, message, **({"eta": 1.0} if "inversion" in options else {}) | options)
+
+
+def test_a_target_image_of_other_proportions_has_no_pixel_loss(sd, tmp_path):
+    """The pixel loss compares positions, so the target is not stretched to the edited image; other losses accept it."""
+    path = tmp_path / "wide.png"
+    tiny_image(48, 32, seed=9).save(path)
+    wide = {"target": "", "target_image": str(path)}
+    refused(
+        sd, "48 x 32 pixels: crop it to the proportions of the edited image, 8 : 8, or set pixel_weight to 0", **wide
+    )
+    first_step(sd, **wide, pixel_weight=0.0)
 
 
 def test_target_file_that_is_no_image_is_refused(sd, tmp_path):
