@@ -15,7 +15,7 @@ from papers.sure import Estimate, clustered, clustered_difference
 
 COLOURED = f"{PARASOL}, colour step"
 DIVERSE = 0.25
-"""Smallest LPIPS between images of one content, relative to that between images of different contents."""
+"""Smallest LPIPS between images of one content, relative to that between different contents in the same style."""
 
 
 def check(numbers: dict[str, Any]) -> list[Claim]:
@@ -125,8 +125,8 @@ def _of_uses(numbers: Mapping[str, Any]) -> list[Claim]:
         Claim("a text replaces the style image", f"similarity to the style image rises by {text}", text.positive),
         Claim(
             "without the inversion images of one content differ, with its semantics",
-            f"LPIPS between them {between}, {share:.0%} of that between contents; similarity to their content minus to "
-            f"others {own}",
+            f"LPIPS between them {between}, {share:.0%} of that to another content in the same style; similarity to "
+            f"their content minus to others {own}",
             own.positive and share >= DIVERSE,
         ),
     ]

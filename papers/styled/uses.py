@@ -1,6 +1,9 @@
 """Uses of the descriptors: interpolation of styles, texts in place of images, variations of one content."""
 
-from itertools import combinations
+from collections.abc import Iterable
+from itertools import combinations, zip_longest
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +13,7 @@ from torch import Tensor
 from papers.styled.control import rank_correlation
 from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor
 
-VERSION = 3
+VERSION = 4
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -51,30 +54,64 @@ def by_text(study: Study, cells: Cells) -> list[float]:
 
 
 def diversity(study: Study, cells: list[Cells]) -> Numbers:
-    """LPIPS between images of one content from different noise, and their similarity to this and to other contents."""
-    found: Numbers = {"lpips": [], "own content": [], "other content": []}
-    emoji = np.array([each for group in cells for each in group.emoji])
-    firsts: list[Pixels] = []
-    contents = [(each.style, *pair) for each in cells for pair in zip(each.contents, each.captions, strict=True)]
-    every = _described(study, "content", [image for _, image, _ in contents])
-    for number, (style, image, caption) in enumerate(contents[: study.size.used // 2]):
-        path = study.folder / "content.png"
-        Image.fromarray(image).save(path)
-        images = {"style": {str(study.styles[style]): 1.0}, "content": {str(path): 1.0}}
-        options = {"parasol": str(study.parasol), "lam": 0, **images}
-        seeds = [4 * number + n for n in range(4)]
-        method = ("parasol", options | dict(study.encoders))
-        made = study.model.generate(caption, seed=seeds, methods=[method], steps=study.size.steps).pixels
-        pairs = [study.evaluator(as_tensor([a]), as_tensor([b]))["lpips"].item() for a, b in combinations(made, 2)]
+    """Variety of images of one content from different noise, over contents of all styles.
+
+    Args:
+        study: the model and its encoders.
+        cells: cells of all styles; half of their contents are used.
+
+    Returns:
+        Per content: LPIPS between its images, LPIPS between them and an image of another content in the same style, the
+        similarity of its images to it and to other contents, and its emoji.
+    """
+    found: Numbers = {"lpips": [], "lpips between contents": [], "own content": [], "other content": [], "emoji": []}
+    contents = _contents(cells)
+    every = _described(study, "content", [each.image for each in contents])
+    for number, one in enumerate(contents[: study.size.used // 2]):
+        others = torch.tensor([each.emoji != one.emoji for each in contents])
+        another = next(each for each in [*contents[number:], *contents] if each.emoji != one.emoji)
+        seeds = list(range(5 * number, 5 * number + 5))
+        made = _generated(study, one.style, one, seeds[:4])
+        (different,) = _generated(study, one.style, another, seeds[4:])
         similar = (_described(study, "content", made) @ every.T).mean(0)
-        others = similar[torch.from_numpy(emoji != emoji[number])]
-        found["lpips"].append(float(np.mean(pairs)))
-        firsts.append(made[0])
+        found["lpips"].append(_distance(study, combinations(made, 2)))
+        found["lpips between contents"].append(_distance(study, ((each, different) for each in made)))
         found["own content"].append(similar[number].item())
-        found["other content"].append(others.mean().item())
-    other = zip(firsts, [*firsts[1:], firsts[0]], strict=True)
-    between = [study.evaluator(as_tensor([a]), as_tensor([b]))["lpips"].item() for a, b in other]
-    return found | {"lpips between contents": between, "emoji": emoji[: len(firsts)].tolist()}
+        found["other content"].append(similar[others].mean().item())
+        found["emoji"].append(one.emoji)
+    return found
+
+
+class _Content(NamedTuple):
+    """A content image with its caption and its emoji, and the target style of its cell."""
+
+    style: str
+    image: Pixels
+    caption: str
+    emoji: str
+
+
+def _contents(cells: list[Cells]) -> list[_Content]:
+    """The contents of all groups: the first one of each group, then the second one of each, and so on."""
+    groups = [
+        [_Content(each.style, *content) for content in zip(each.contents, each.captions, each.emoji, strict=True)]
+        for each in cells
+    ]
+    return [content for row in zip_longest(*groups) for content in row if content is not None]
+
+
+def _generated(study: Study, style: str, content: _Content, seeds: list[int]) -> list[Pixels]:
+    """Images of a content in a style from noise, one per seed."""
+    path = study.folder / "content.png"
+    Image.fromarray(content.image).save(path)
+    images = {"style": {str(study.styles[style]): 1.0}, "content": {str(path): 1.0}}
+    method = ("parasol", {"parasol": str(study.parasol), "lam": 0, **images, **study.encoders})
+    return study.model.generate(content.caption, seed=seeds, methods=[method], steps=study.size.steps).pixels
+
+
+def _distance(study: Study, pairs: Iterable[tuple[Pixels, Pixels]]) -> float:
+    """Mean LPIPS of pairs of images."""
+    return fmean(study.evaluator(as_tensor([a]), as_tensor([b]))["lpips"].item() for a, b in pairs)
 
 
 def _described(study: Study, modality: str, images: list[Pixels]) -> Tensor:

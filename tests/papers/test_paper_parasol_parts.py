@@ -1,5 +1,6 @@
 """All parts of the PARASOL measurements run, with a tiny model, random encoders and synthetic images."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 import sfumato
@@ -55,6 +57,19 @@ class WithoutCorpus(Study):
             )
 
 
+def save_drawings(folder):
+    """Training drawings of two emoji in every style, for the search of the figures."""
+    folder.mkdir()
+    lines = []
+    for n, style in enumerate([*STYLES, *STYLES]):
+        tiny_image(SIDE, SIDE, seed=300 + n).save(folder / f"{n}.png")
+        name = ("cat", "dog")[n // len(STYLES)]
+        about = {"name": name, "style": style, "split": "train", "skin_tone": "", "subgroup": "animal"}
+        lines.append(json.dumps({"file_name": f"{n}.png", "text": f"{name}, {style}", **about}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, tiny_sd_folder):
     folder = tmp_path_factory.mktemp("parasol")
@@ -64,7 +79,8 @@ def study(tmp_path_factory, tiny_sd_folder):
     describers = Describers.load(*encoders.values())
     evaluator = Evaluator.load(encoders["content_encoder"], style=describers.style)
     size = Size(steps=2, cells=4, translated=1, controlled=4, known=0, used=4)
-    return WithoutCorpus(model, Path(options["parasol"]), encoders, folder, folder, size, evaluator, describers)
+    data = save_drawings(folder / "data")
+    return WithoutCorpus(model, Path(options["parasol"]), encoders, data, folder, size, evaluator, describers)
 
 
 def test_cells_have_all_metrics_for_all_methods(study):
@@ -93,6 +109,43 @@ def test_uses_are_measured_for_every_cell(study):
     assert len(found["interpolation"]) == len(found["text"]) == study.size.used
     assert len(found["diversity"]["lpips"]) == study.size.used // 2
     assert len(claims._of_uses(found)) == 3
+
+
+def test_diversity_compares_contents_of_all_styles_within_one_style(tmp_path):
+    """A generated image states its style, content and seed; LPIPS is 1 between different contents and 0.25 else."""
+    styles = {style: tmp_path / f"{style}.png" for style in STYLES}
+    drawn = {style: [n, 10 + n, 20 + n] for n, style in enumerate(STYLES)}  # content k of a group is 10 k + style
+    groups = [
+        Cells(
+            style, [np.full((2, 2, 3), level, np.uint8) for level in levels], ["a"] * 3, [], [], [*map(str, levels)], []
+        )
+        for style, levels in drawn.items()
+    ]
+    seen = []
+
+    def generate(caption, seed, methods, steps):
+        (style,), (content,) = (methods[0][1][name] for name in ("style", "content"))
+        level = int(np.asarray(Image.open(content))[0, 0, 0])
+        number = STYLES.index(Path(style).stem)
+        return SimpleNamespace(pixels=[np.full((2, 2, 3), [number, level, each], np.uint8) for each in seed])
+
+    def evaluator(one, other):
+        (style, content, seed), (with_style, with_content, with_seed) = (
+            (255 * each[0, :, 0, 0]).round().int().tolist() for each in (one, other)
+        )
+        assert style == with_style, "only images of one style are compared"
+        assert seed != with_seed
+        seen.append((style, content))
+        return {"lpips": torch.tensor(0.25 if content == with_content else 1.0)}
+
+    described = SimpleNamespace(images=lambda modality, images: np.ones((len(images), 2), np.float32))
+    known = {"model": SimpleNamespace(generate=generate), "evaluator": evaluator, "describers": described}
+    known |= {"parasol": "", "encoders": {}, "styles": styles, "folder": tmp_path, "size": Size(used=16)}
+    found = uses.diversity(SimpleNamespace(**known), groups)
+    assert found["emoji"] == ["0", "1", "2", "3", "4", "5", "10", "11"]
+    assert {style for style, _ in seen} == set(range(6))
+    assert found["lpips"] == [0.25] * 8
+    assert found["lpips between contents"] == [1.0] * 8
 
 
 def test_every_figure_is_drawn(study, monkeypatch, tmp_path):
