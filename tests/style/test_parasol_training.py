@@ -182,7 +182,8 @@ def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog):
     assert 90 <= int(sentence.split(" %")[0].split()[-1]) <= 100
 
 
-def test_a_part_of_the_captions_is_enough(recipe, tmp_path):
+def test_a_part_of_the_captions_is_enough(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 2)
     network = recipe.network | {"captions": 2}
     tokens = build_task(dataclasses.replace(recipe, network=network), tmp_path / "run").module.tokens
     assert tokens.content[0].weight.shape[0] == tokens.captions == 2
