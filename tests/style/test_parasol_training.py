@@ -162,8 +162,9 @@ def test_timesteps_have_the_distribution_of_the_recipe(recipe, tmp_path):
         build_task(dataclasses.replace(recipe, loss={"timesteps": "cosine"}), tmp_path / "x")
 
 
-def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog):
+def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog, monkeypatch):
     """The tokens of training images start close to the embeddings of their captions."""
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 300)
     caplog.set_level("INFO")
     plain = build_task(recipe, tmp_path / "plain")
     fitted = build_task(
@@ -189,8 +190,9 @@ def test_a_part_of_the_captions_is_enough(recipe, tmp_path, monkeypatch):
     assert tokens.content[0].weight.shape[0] == tokens.captions == 2
 
 
-def test_style_is_the_difference_of_captions_with_and_without_it(model, describers):
+def test_style_is_the_difference_of_captions_with_and_without_it(model, describers, monkeypatch):
     """With a corpus of styles, m_s moves the tokens from the caption without the style to the one with it."""
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 300)
     style, content = unit(2, STYLE).repeat(3, 1), describers.content.text_features(["red", "blue", "cat"])
     content = content.repeat_interleave(2, 0)
     captions = [(name, f"{name} {word}") for name in ("red", "blue", "cat") for word in ("big", "small")]
