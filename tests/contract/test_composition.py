@@ -12,6 +12,7 @@ from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
 from tests.contract.composed import IMAGES, RUN, SOURCE, STEPS, TARGET, Own, refused
 from tests.delta import delta_of
+from tests.metrics.test_text import save_clip
 from tests.style.small import save_parasol
 
 OPTIONS = {
@@ -27,7 +28,7 @@ OPTIONS = {
 }
 """Options with which each method changes an edit of few steps by a small network.
 
-The options of asyrp and parasol are files, which the fixture `trained` adds.
+The fixture `trained` adds files to the options of asyrp, diffuseit and parasol.
 """
 WORDS = ("attend-and-excite", "objects", "pix2pix-zero", "prompt-to-prompt", "self-guidance")
 PLACES = ("colour", "diffuseit", "pix2pix-zero", "plug-and-play", "prompt-to-prompt", "self-guidance")
@@ -57,10 +58,12 @@ TRIPLES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def trained(sd, tmp_path_factory):
-    """Add options of asyrp and parasol with files of random weights."""
+    """Add options of asyrp, diffuseit and parasol with files of random weights."""
     folder = tmp_path_factory.mktemp("trained")
     delta_of(sd.network, (8, 8), STEPS, factor=20.0).save(folder / "delta_h.safetensors")
+    save_clip(folder / "clip")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OPTIONS, "diffuseit", OPTIONS["diffuseit"] | {"clip_folder": str(folder / "clip")})
         patch.setitem(OPTIONS, "asyrp", {"delta": str(folder / "delta_h.safetensors"), "amount": 2.0})
         patch.setitem(OPTIONS, "parasol", {"style_text": "flat", **save_parasol(folder / "parasol", sd.network)})
         yield
