@@ -49,7 +49,7 @@ def shortened_defaults(table: dict) -> dict:
 
 
 def shortened(recipe: dict) -> dict:
-    """The recipe with one step of few samples, on all images of a corpus."""
+    """The recipe with one step of few samples and a narrow U-Net, on all images of a corpus."""
     data = {name: value for name, value in recipe["data"].items() if name in ("folder", "size", "crop")}
     data |= {"scenes": 4} if "scenes" in recipe["data"] else {}
     run = {"steps": 1, "checkpoint_every": 1, "sample_every": 1_000_000, "precision": "fp32"}
@@ -57,6 +57,9 @@ def shortened(recipe: dict) -> dict:
     optim.pop("decay_start", None)
     few = {"delta-h": {"steps": 2, "images": 2}, "style": {"least": 2}}
     network = recipe["network"] | few.get(recipe["kind"], {})
+    if recipe["kind"] == "diffusion":
+        levels = len(network["channels"])
+        network |= {"channels": [network["groups"]] * levels, "heads": [1] * levels}
     return recipe | {"data": data, "run": run, "optim": optim, "network": network}
 
 

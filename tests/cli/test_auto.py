@@ -1,5 +1,7 @@
 """`sfumato edit --auto`: the setting with the least change among those that reach the wanted CLIP similarity."""
 
+from functools import cache
+
 import pytest
 
 import sfumato as library
@@ -26,12 +28,18 @@ def clip(tmp_path_factory):
     return folder
 
 
+@cache
+def shipped():
+    """The shipped evaluator, loaded once."""
+    return Evaluator.load()
+
+
 def choose(*arguments, evaluator=None, **options):
     """`auto.choose` with the shipped evaluator by default, because tiny models have none."""
-    return auto.choose(*arguments, evaluator=evaluator or Evaluator.load(), **options)
+    return auto.choose(*arguments, evaluator=evaluator or shipped(), **options)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def inverted(tiny_sd_folder):
     return library.load(str(tiny_sd_folder)).invert(tiny_image(32, 32), "red cat", steps=10)
 
@@ -70,7 +78,7 @@ def test_prompt_weights_are_removed_before_scoring(tiny_sd_folder):
     """As in the report of an edit, the evaluator receives the prompts without their weights."""
     model = library.load(str(tiny_sd_folder), prompt_weights=True)
     inverted = model.invert(tiny_image(32, 32), "(red:1.4) cat", steps=5)
-    choice, evaluator = choose(inverted, "(green:1.3) dog", skip=2), Evaluator.load()
+    choice, evaluator = choose(inverted, "(green:1.3) dog", skip=2), shipped()
     image = inverted.edited_images[0]
     for trial in choice.table:
         scores = measured(evaluator, image, trial.result, None, ("red cat", "green dog"))[trial.row]
@@ -183,14 +191,14 @@ def test_prompt_weights_do_not_count_towards_the_evaluator_context(sfumato, tiny
 
 def test_clip_option_selects_the_evaluator(sfumato, tiny_sd_folder, clip):
     words = ("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9")
-    shipped, own = sfumato(*words, *CLIP), sfumato(*words, "--clip", clip)
+    other, own = sfumato(*words, *CLIP), sfumato(*words, "--clip", clip)
     assert own.code == 0, own.err
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert("photo.png", "red apple", steps=10)
     choice = choose(inverted, "green apple", adherence=-0.9, evaluator=Evaluator.load(clip))
     scores = f"{choice.trial.scores['clip']:.2f}, LPIPS to the source {choice.trial.scores['lpips']:.2f}"
     assert f"CLIP similarity {scores}" in own.err
-    assert own.err != shipped.err
+    assert own.err != other.err
 
 
 def test_saved_inversion_needs_a_source_prompt(sfumato, tiny_sd_folder):
@@ -240,23 +248,38 @@ def test_model_without_evaluator_requires_clip_option(sfumato, tiny_sd_folder, i
     assert "no dual encoder that scores edits" in sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto").refused()
 
 
+LEVELS = sorted({round(share * 10) for share in SKIPPED}, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def separately(tiny_sd_folder):
+    """By method: an inversion, and a function that edits it with one setting; each edit is made once."""
+
+    @cache
+    def of(method):
+        inverted = library.load(str(tiny_sd_folder)).invert(tiny_image(32, 32), "red cat", method=method, steps=10)
+
+        @cache
+        def edited(level, scale):
+            guidance_scale = GUIDANCE_SCALES[scale] * inverted.params.guidance_scale
+            setting = {"skip": LEVELS[level], "guidance_scale": guidance_scale}
+            result = inverted.edit("green dog", **setting)
+            scores = measured(shipped(), inverted.edited_images[0], result, None, ("red cat", "green dog"))[0]
+            return Trial(3 * level + scale, setting, result.pixels[0], scores, result, 0)
+
+        return inverted, edited
+
+    return of
+
+
 @pytest.mark.parametrize("wanted", [-0.99, 0.05, 0.99])
 @pytest.mark.parametrize("method", ["edit-friendly", "ddim", "plug-and-play"])
-def test_search_matches_separate_single_edits(tiny_sd_folder, method, wanted):
+def test_search_matches_separate_single_edits(separately, method, wanted):
     """Every setting is edited separately: table and choice are equal, although the search edits levels in one batch."""
-    inverted = library.load(str(tiny_sd_folder)).invert(tiny_image(32, 32), "red cat", method=method, steps=10)
-    choice, evaluator = choose(inverted, "green dog", adherence=wanted), Evaluator.load()
-    skips = sorted({round(share * 10) for share in SKIPPED}, reverse=True)
-    scales = [factor * inverted.params.guidance_scale for factor in GUIDANCE_SCALES]
-
-    def edited(level, scale):
-        setting = {"skip": skips[level], "guidance_scale": scales[scale]}
-        result = inverted.edit("green dog", **setting)
-        scores = measured(evaluator, inverted.edited_images[0], result, None, ("red cat", "green dog"))[0]
-        return Trial(3 * level + scale, setting, result.pixels[0], scores, result, 0)
-
+    inverted, edited = separately(method)
+    choice = choose(inverted, "green dog", adherence=wanted)
     table = {}
-    for level in range(0, len(skips), 2):
+    for level in range(0, len(LEVELS), 2):
         table |= {(level, scale): edited(level, scale) for scale in (0, 2)}
         if any(trial.scores["clip"] >= wanted for trial in table.values()):
             table[level, 1] = edited(level, 1)

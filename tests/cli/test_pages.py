@@ -80,6 +80,7 @@ def folder(tmp_path, monkeypatch, tiny_sd_folder):
     """The working folder for the examples, with tiny models and a small corpus."""
     monkeypatch.setattr(bundled, "BUNDLED", reader.prepare(tmp_path, tiny_sd_folder))
     monkeypatch.setattr(emoji, "build", reader.build_small)
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 2)
     monkeypatch.setattr(Image.Image, "show", lambda self: None)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
     monkeypatch.delenv("SFUMATO_MODEL", raising=False)

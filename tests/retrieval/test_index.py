@@ -5,7 +5,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -275,6 +274,8 @@ def test_invalid_indices_are_rejected(tmp_path, describers, images):
         ImageIndex.open(str(tmp_path / "plain"))
     with pytest.raises(BadInput, match="exists and is not an index"):
         ImageIndex.create(str(tmp_path / "plain"), describers, image_files(images))
+    import lancedb  # takes two seconds
+
     foreign = lancedb.connect(tmp_path / "foreign")
     foreign.create_table("images", pa.table({"path": ["a"]}))
     with pytest.raises(BadInput, match="a table of another program"):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from lancedb.index import IvfSq
 
 from sfumato.errors import BadInput
 from sfumato.retrieval.columns import VECTORS
@@ -134,6 +133,8 @@ def test_approximate_search_with_a_condition_finds_enough_images(tmp_path, descr
     }
     vectors = {name: each / np.linalg.norm(each, axis=1, keepdims=True) for name, each in vectors.items()}
     index.add([{"path": str(i), "folder": "rare" if i % 40 == 0 else "one"} for i in range(count)], vectors)
+    from lancedb.index import IvfSq  # takes two seconds
+
     for column in VECTORS.values():
         index.table.create_index(column, config=IvfSq(distance_type="cosine", num_partitions=16))
     for weights in ({}, {"style": 0}):

@@ -98,11 +98,12 @@ def run_to_the_end(steps: Iterator) -> object:
         return stop.value
 
 
+#: Both kinds of network in both sizes, and two long runs. At 96 x 160, batches err more in 20 steps than in 8 or 50.
 RUNS = [
-    *((kind, shape, 20, exact) for kind in KINDS for shape in ((128, 128), (96, 160)) for exact in (True, False)),
-    *((kind, (96, 160), 50, False) for kind in KINDS),
+    *((kind, (128, 128), 8, exact) for kind in KINDS for exact in (True, False)),
+    *((kind, (96, 160), steps, exact) for kind in KINDS for steps, exact in ((8, True), (20, False))),
     ("v_prediction", (128, 128), 100, False),
-    ("epsilon", (128, 128), 100, True),
+    ("epsilon", (128, 128), 50, True),
 ]
 
 

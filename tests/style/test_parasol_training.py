@@ -163,8 +163,9 @@ def test_timesteps_have_the_distribution_of_the_recipe(recipe, tmp_path):
         build_task(dataclasses.replace(recipe, loss={"timesteps": "cosine"}), tmp_path / "x")
 
 
-def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog):
+def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog, monkeypatch):
     """The tokens of training images start close to the embeddings of their captions."""
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 300)
     caplog.set_level("INFO")
     plain = build_task(recipe, tmp_path / "plain")
     fitted = build_task(
@@ -183,8 +184,9 @@ def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog):
     assert 90 <= int(sentence.split(" %")[0].split()[-1]) <= 100
 
 
-def test_tokens_start_from_text_embeddings_unless_a_complete_checkpoint_exists(recipe, tmp_path, caplog):
+def test_tokens_start_from_text_embeddings_unless_a_complete_checkpoint_exists(recipe, tmp_path, caplog, monkeypatch):
     """A checkpoint without its marker is never read, so a run that contains no other one begins anew."""
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 2)
     caplog.set_level("INFO")
     fitted = dataclasses.replace(recipe, network=recipe.network | {"captions": 100})
     checkpoint = write_checkpoint(tmp_path / "run" / "checkpoints", 1, {}, {"samples": 4, "kind": "parasol"})
@@ -196,14 +198,16 @@ def test_tokens_start_from_text_embeddings_unless_a_complete_checkpoint_exists(r
     assert all(torch.equal(resumed[name], new[name]) for name in new)
 
 
-def test_a_part_of_the_captions_is_enough(recipe, tmp_path):
+def test_a_part_of_the_captions_is_enough(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 2)
     network = recipe.network | {"captions": 2}
     tokens = build_task(dataclasses.replace(recipe, network=network), tmp_path / "run").module.tokens
     assert tokens.content[0].weight.shape[0] == tokens.captions == 2
 
 
-def test_style_is_the_difference_of_captions_with_and_without_it(model, describers):
+def test_style_is_the_difference_of_captions_with_and_without_it(model, describers, monkeypatch):
     """With a corpus of styles, m_s moves the tokens from the caption without the style to the one with it."""
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 300)
     style, content = unit(2, STYLE).repeat(3, 1), describers.content.text_features(["red", "blue", "cat"])
     content = content.repeat_interleave(2, 0)
     captions = [(name, f"{name} {word}") for name in ("red", "blue", "cat") for word in ("big", "small")]
