@@ -77,7 +77,7 @@ def work(given: argparse.Namespace) -> None:
     study = Study(sfumato.load(given.model), deltas, given.data, size, Evaluator.load())
     studies = {"bundled": study}
     if given.scenes is not None:
-        studies["scenes"] = replace(study, model=sfumato.load(given.scenes))
+        studies["scenes"] = replace(study, model=sfumato.load(given.scenes), size=size.of_scenes())
     given.out.mkdir(parents=True, exist_ok=True)
     names = given.parts or list(PARTS)
     model = study.model
