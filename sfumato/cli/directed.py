@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.described import load_directions, print_delta, print_directions, print_text_direction
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
+from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, model_files, values_of
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_image_and_notes, read_mask_of
 from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inputs, save_all
@@ -88,7 +88,7 @@ def show(arguments: Namespace) -> None:
     scale = 1 if arguments.scale is None else arguments.scale
     least = (len(_SHOWN) * image.size[0] * scale, len(found) * image.size[1] * scale)
     check_output(arguments.out, least)
-    refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
+    refuse_inputs(arguments.out, [arguments.image, str(arguments.file), *model_files(arguments)])
     given = {} if arguments.normalise is None else {"normalise": arguments.normalise}
     inverted = finish(_plan(arguments, image.size, found, direction=found.names[0], **given).invert())
     gamma = _GAMMA if arguments.gamma is None else arguments.gamma
@@ -145,7 +145,7 @@ def apply(arguments: Namespace) -> None:
     check_options(PullbackParams, given | {"directions": str(arguments.file)})
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
-    paths = output_paths(arguments.out, 1, size=image.size, keep=inputs)
+    paths = output_paths(arguments.out, 1, size=image.size, keep=[*inputs, *model_files(arguments)])
     mask, remarks = read_mask_of(arguments, image.size)
     found = load_directions(arguments.file)
     plan = _plan(arguments, image.size, found, arguments.target, mask=mask, **given)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.auto import about, add_auto, check_auto, check_source, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
-from sfumato.cli.flags import add_model, add_seeds, load_model, typed, typed_all
+from sfumato.cli.flags import add_model, add_seeds, load_model, model_files, typed, typed_all
 from sfumato.cli.given import Flags
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import (
@@ -158,7 +158,7 @@ def _outputs(arguments: Namespace, found: Sources, methods: Composed) -> list[Pa
     """The path of every result. Raises BadInput unless exactly one of -o and --out-dir is given and can be written."""
     if (arguments.out is None) == (arguments.out_dir is None):
         raise BadInput("give the output: -o/--out OUT, or --out-dir FOLDER (see sfumato edit --help).")
-    inputs = *arguments.images, arguments.mask, arguments.recipe, *methods.files
+    inputs = *arguments.images, arguments.mask, arguments.recipe, *methods.files, *model_files(arguments)
     keep = [path for path in inputs if path is not None]
     if arguments.out is not None:
         return output_paths(arguments.out, found.count, size=max(found.sizes, key=max), keep=keep)

@@ -3,6 +3,7 @@
 import os
 from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,26 @@ def load_model(arguments: Namespace) -> "Model":
         config=arguments.config,
         **{name: getattr(arguments, name) for name in options},
     )
+
+
+def model_files(arguments: Namespace) -> list[str]:
+    """The files of the model that the flags of `add_model` select, which a command must not overwrite.
+
+    These are a model in one file or the weights of a folder, LoRAs and textual inversions. A missing model is reported
+    by `load_model`.
+
+    Raises:
+        BadInput: there is no such LoRA or textual inversion.
+    """
+    from sfumato.models.added_files import place_and_scale, place_and_word
+    from sfumato.models.names import place_of
+
+    files = [place_and_scale(each)[0] for each in arguments.lora]
+    files += [place_and_word(each)[0] for each in arguments.textual_inversion]
+    with suppress(BadInput):
+        place = place_of(arguments.model)
+        files += [] if place is None else place.rglob("*.safetensors") if place.is_dir() else [place]
+    return list(map(str, files))
 
 
 def add_time(parser: CommandParser) -> None:

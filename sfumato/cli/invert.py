@@ -12,6 +12,7 @@ from sfumato.cli.flags import (
     files_of,
     given_options,
     load_model,
+    model_files,
     typed,
     values_of,
 )
@@ -64,7 +65,7 @@ def run(arguments: Namespace) -> None:
     check_options(method.params, given)
     check_resolution(arguments)
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
-    _check_out(arguments.out, arguments.image, files_of(method.params, given))
+    _check_out(arguments.out, [arguments.image, *files_of(method.params, given), *model_files(arguments)])
     model = load_model(arguments)
     work = model.invert_steps(
         arguments.image,
@@ -97,9 +98,9 @@ def run(arguments: Namespace) -> None:
         say(cost_line(found))
 
 
-def _check_out(out: Path, image: str, files: Sequence[str]) -> None:
-    """Raise BadInput for an output that cannot be written, before any work."""
+def _check_out(out: Path, inputs: Sequence[str]) -> None:
+    """Raise BadInput for an output that cannot be written or is an input, before any work."""
     if out.suffix.lower() != ".safetensors":
         raise BadInput(f"{out}: an inversion is written to a .safetensors file: choose a name with this extension.")
     check_writable(out, "a .safetensors file")
-    refuse_inputs(out, [image, *files])
+    refuse_inputs(out, inputs)

@@ -4,7 +4,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from sfumato.cli.flags import add_model, add_options, check_options, files_of, given_options, load_model, values_of
+from sfumato.cli.flags import (
+    add_model,
+    add_options,
+    check_options,
+    files_of,
+    given_options,
+    load_model,
+    model_files,
+    values_of,
+)
 from sfumato.cli.outputs import add_out, output_paths, save_all
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json
@@ -61,7 +70,7 @@ def run(arguments: Namespace) -> None:
         raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
     check_options(method.params, given)
     image = read_image(arguments.image)
-    keep = [arguments.image, *files_of(method.params, given)]
+    keep = [arguments.image, *files_of(method.params, given), *model_files(arguments)]
     paths = output_paths(arguments.out, 1, size=image.size, keep=keep)
     model = load_model(arguments)
     plan = model.plan(image, arguments.source, "", methods=METHOD, seed=arguments.seed, **given)

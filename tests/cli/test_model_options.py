@@ -1,12 +1,15 @@
 """Model options on the command line: in the help of `models`, in outputs and recipes; invalid values are rejected."""
 
 import json
+from pathlib import Path
 
+import pytest
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 from sfumato.cli.flags import MODEL_OPTIONS
+from sfumato.examples import examples
 from tests import tiny
 from tests.models.lora_made import write_lora
 
@@ -35,6 +38,36 @@ def test_model_options_are_used_and_recorded(sfumato, tiny_sd_folder, tmp_path):
     recipe = json.loads(sfumato("recipe", str(tmp_path / "b.png")).out)
     assert "toon.safetensors" in json.dumps(recipe)
     assert str(tmp_path) not in json.dumps(recipe)
+
+
+FILES = ("--lora", "toon.safetensors:0.5", "--textual-inversion", "toy.safetensors:<toy>", "--steps", 1)
+INVERT = ("invert", "photo.png", "--from", "red", *FILES)
+FIND = ("directions", "find", "-n", 1, "--samples", 2, *FILES)
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (INVERT, "toon.safetensors"),
+        (INVERT, "toy.safetensors"),
+        (INVERT, "one.safetensors"),
+        ((*INVERT, "--model", "model"), "model/unet/diffusion_pytorch_model.safetensors"),
+        (FIND, "toon.safetensors"),
+        (FIND, "one.safetensors"),
+        (("edit", "photo.png", "--from", "red", "--to", "green", *FILES), "link.png"),
+        (("generate", "red", *FILES), "link.png"),
+        (("style", "photo.png", "photo.png", "--parasol", "one.safetensors", *FILES[:4]), "link.png"),
+        (("demo", *FILES[:4]), "link.png"),
+        (("demo",), examples()[0].path),
+    ],
+)
+def test_files_of_the_model_are_not_overwritten(sfumato, tiny_sd_folder, words, out):
+    for name in ("toon", "toy", "one"):
+        Path(f"{name}.safetensors").write_bytes(b"weights")
+    Path("link.png").symlink_to("toon.safetensors")
+    Path("model").symlink_to(tiny_sd_folder)
+    model = () if "--model" in words else ("--model", "one.safetensors")
+    assert f"{out} is an input of this command" in sfumato(*words, *model, "-o", out).refused()
 
 
 def test_invalid_model_options_give_one_line(sfumato, tiny_sd_folder, tmp_path):
