@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sfumato.cli.commands import parse
+from sfumato.cli.parser import before_dashes
 from sfumato.cli.quiet import quiet_warnings
 from sfumato.cli.report import say
 from sfumato.cli.signals import Ending, Terminated
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except BaseException as error:
             ending.begun = True
-            if "--debug" in words:
+            if "--debug" in before_dashes(words):
                 for line in traceback.format_exc().splitlines():
                     say(line, error=True)
             code = _explain(ending.raised or error)

@@ -1,14 +1,14 @@
 """Flags that several commands share, and flags derived from the parameters of a method."""
 
 import os
-from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
+from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.defaults import DefaultModel, default_model, values_with
-from sfumato.cli.parser import CommandParser, integer, real
+from sfumato.cli.parser import CommandParser, Switch, before_dashes, integer, real
 from sfumato.cli.report import shown
 from sfumato.errors import BadInput
 from sfumato.files import printable
@@ -162,7 +162,7 @@ def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str
     default = f"; default {shown_default(value)}" if value != "" else ""
     text, default = (each.replace("%", "%%") for each in (option.metadata["help"], default))
     if kind is bool:
-        group.add_argument(*flags, dest=dest, action=BooleanOptionalAction, default=None, help=text + default)
+        group.add_argument(*flags, dest=dest, action=Switch, default=None, help=text + default)
     elif kind is str:
         words = f"; {allowed(option)}" if option.metadata["choices"] else ""
         group.add_argument(*flags, dest=dest, metavar="TEXT", help=text + words + default)
@@ -235,7 +235,7 @@ def _chosen(params: type["Params"], given: Mapping[str, Any]) -> "Params":
 
 def typed_all(words: Sequence[str], flag: str) -> list[str]:
     """All values of a repeatable flag in `words`, read before parsing because the parser depends on them."""
-    found = []
+    found, words = [], before_dashes(words)
     for n, word in enumerate(words):
         if word.startswith(f"{flag}="):
             found.append(word.partition("=")[2])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.composed import edits_of, run_of
 from sfumato.cli.defaults import default_model
 from sfumato.cli.flags import flag_of
-from sfumato.cli.given import Flags
+from sfumato.cli.given import Flags, typed_flags
 from sfumato.cli.outputs import remark
 from sfumato.cli.recipe_files import absent, file_of, mask_flags
 from sfumato.cli.recipe_options import option_flags
@@ -38,7 +38,7 @@ def read_edit(path: str, words: Sequence[str], max_pixels: int) -> Flags:
     """
     from sfumato.images import read_recipe
 
-    recipe, typed = read_recipe(path, max_pixels), {word.partition("=")[0] for word in words}
+    recipe, typed = read_recipe(path, max_pixels), set(typed_flags(words))
     if recipe.get("operation") != "edit":
         raise BadInput(f"{printable(path)} was not made by an edit: give an image that `sfumato edit` wrote.")
     try:
