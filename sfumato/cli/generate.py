@@ -87,7 +87,8 @@ def run(arguments: Namespace) -> None:
         methods=list(own.items()),
         **given,
     )
-    notes = hints(model, "the image", arguments.size, [*arguments.prompts, arguments.negative_prompt])
+    prompts = [*arguments.prompts, arguments.negative_prompt]
+    notes = hints(model, "the image", arguments.size, prompts, remedy="leave --size out to use the model's size")
     result = finish(work)
     notes += save_all(result, paths, recipe=not arguments.no_recipe) + remarks(result.report["notes"])
     found = summary(

@@ -90,7 +90,7 @@ def run(arguments: Namespace) -> None:
 
     images, notes = [], []
     for path in (arguments.first, arguments.second):
-        image, remarks = read_image_and_notes(path, arguments.max_pixels)
+        image, remarks = read_image_and_notes(path, arguments.max_pixels, restores=False)
         images.append(image)
         notes += remarks
     paths, sheet, animation = _outputs(arguments)
@@ -110,7 +110,8 @@ def run(arguments: Namespace) -> None:
         max_pixels=arguments.max_pixels,
         **{name: value for name, value in options.items() if value is not None},
     )
-    notes += hints(model, arguments.first, images[0].size, arguments.prompts)
+    remedy = "scale both images to about the model's size"
+    notes += hints(model, arguments.first, images[0].size, arguments.prompts, remedy=remedy)
     result: Result = finish(work)
     _make(arguments.out)
     notes += save_all(result, paths, recipe=not arguments.no_recipe)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from sfumato.cli.other_tools import instead_of
 from sfumato.errors import BadInput
+from sfumato.images.limits import LARGEST_SIDE
 from sfumato.ranges import Range
 from sfumato.suggestions import suggestion
 
@@ -126,8 +127,11 @@ def real(lowest: float, highest: float | None = None) -> Any:
 def size(text: str) -> tuple[int, int]:
     """An argparse type: "64" or "96x64" -> (width, height) in pixels."""
     found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
-    if found is None or 0 in (sides := (int(found[1]), int(found[2] or found[1]))):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size in pixels such as 64 or 96x64")
+    sides = (0, 0) if found is None else (int(found[1]), int(found[2] or found[1]))
+    if not all(0 < side <= LARGEST_SIDE for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size in pixels such as 64 or 96x64, at most {LARGEST_SIDE}"
+        )
     return sides
 
 

@@ -94,6 +94,8 @@ MISTAKES = {
     "metrics photo.png photo.png --max-pixels 659": "limit of 659",
     "generate red -o out.png --size 0 --model nosuch": "is not a size in pixels",
     "generate red -o out.png --size 8x --model nosuch": "is not a size in pixels",
+    "generate red -o out.png --size 8200x64 --model nosuch": "such as 64 or 96x64, at most 8192",
+    f"{EDIT} -o out.png --resolution 8193": "is not a number of pixels up to 8192, native or full",
     "generate red -o out.png --steps 0 --model nosuch": "between 1 and 1000",
     "generate red -o folder.png --model nosuch": "is a folder",
     "recipe photo.png": "no sfumato recipe",
