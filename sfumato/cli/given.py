@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.cli.defaults import config_folder
+from sfumato.cli.flags import typed
 from sfumato.cli.parser import CommandParser, before_dashes
 from sfumato.errors import BadInput
 from sfumato.suggestions import suggestion
@@ -17,6 +18,8 @@ _INSTEAD = (
     ("--out", "-o", "--out-dir"),
     ("--seed", "--seeds"),
 )
+#: Flags that --no-mask on the command line replaces.
+_MASKS = ("--mask", "--mask-transparent", "--mask-words", "--mask-difference", "--mask-threshold")
 #: Flags that are read from the command line before the presets.
 _OF_COMMAND_LINE = ("--preset", "--debug")
 _GIVE = "give the name of a preset or a TOML file"
@@ -98,11 +101,18 @@ def joined(sources: Sequence[Flags], words: Sequence[str], parser: CommandParser
     taken = _all_names(typed_flags(words), parser)
     found: list[str] = []
     for flags in reversed(sources):
+        taken += _overridden([*found, *words])
         left = (flags if parser is None else flags.fitting(parser)).without(taken)
         found += left.words(parser)
         taken += _all_names(left.values, parser)
     first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     return [*words[:first], *found, *words[first:]]
+
+
+def _overridden(words: Sequence[str]) -> list[str]:
+    """Flags of files that flags with other names in `words` override."""
+    tiles = ["--tiles"] if typed(words, "--resolution") == "native" else []
+    return [*tiles, *(_MASKS if "--no-mask" in typed_flags(words) else ())]
 
 
 def typed_flags(words: Sequence[str]) -> list[str]:

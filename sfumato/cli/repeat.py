@@ -116,15 +116,18 @@ def _additions(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
 
 
 def _masks(path: str, recipe: Mapping[str, Any], typed: set[str], max_pixels: int) -> Values:
-    """The flags of the mask and of the region."""
+    """The flags of the mask and of the region, unless --no-mask is given."""
     flags: Values = {}
+    if "--no-mask" in typed:
+        return flags
     if region := recipe.get("region"):
         words = ",".join(map(_text, region["words"]))
         flags |= {"--mask-words": [words]} if words else {"--mask-difference": []}
         flags["--mask-threshold"] = [str(float(region["threshold"]))]
     elif recipe["masked"] and "mask" not in recipe and "--mask" not in typed:
         raise BadInput(
-            f"{printable(path)} was edited with a mask that was not a file: save the mask, and give it as --mask."
+            f"{printable(path)} was edited with a mask that was not a file: save the mask, and give it as --mask, or "
+            "give --no-mask."
         )
     if "mask" in recipe and "--mask" not in typed:
         flags |= mask_flags(path, recipe["mask"]["name"], recipe["mask"]["sha256"], max_pixels)
