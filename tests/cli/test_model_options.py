@@ -70,6 +70,31 @@ def test_files_of_the_model_are_not_overwritten(sfumato, tiny_sd_folder, words, 
     assert f"{out} is an input of this command" in sfumato(*words, *model, "-o", out).refused()
 
 
+def test_files_of_another_kind_are_named(sfumato, tiny_sd_folder):
+    weights = {"x": torch.zeros(1)}
+    model = ("--model", tiny_sd_folder)
+    assert sfumato("invert", "photo.png", "-o", "new.safetensors", "--steps", 2, *model).code == 0
+    for name, kind in (("old", "sfumato.inversion.1"), ("other", "pt")):
+        save_file(weights, f"{name}.safetensors", {"format": kind})
+    save_file(weights, "MODEL.SAFETENSORS")
+    Path("model.CKPT").touch()
+    to = ("--to", "green", "-o", "out.png")
+    for words, says in (
+        (("edit", "photo.png", "--model", "new.safetensors", *to), "saved (inversion), not a model: give the model"),
+        (("edit", "photo.png", "--model", "MODEL.SAFETENSORS", *to), "must end in .safetensors in small letters"),
+        (("edit", "photo.png", "--model", "model.CKPT", *to), "is a pickle"),
+        (("edit", "photo.png", "--model", "other.safetensors", *to), "give --config (in Python: config=)"),
+        (
+            ("edit", "photo.png", "--model", tiny_sd_folder, "--config", "x", *to),
+            "--config (in Python: config=) is for",
+        ),
+        (("edit", "other.safetensors", *to), "other.safetensors is a safetensors file, but not an inversion: give an"),
+        (("edit", "old.safetensors", *to), "is an inversion of another version of sfumato: invert the image again"),
+        (("directions", "list", "new.safetensors"), "(sfumato.inversion.2), but not a set of directions: give a set"),
+    ):
+        assert says in sfumato(*words).refused(), words
+
+
 def test_invalid_model_options_give_one_line(sfumato, tiny_sd_folder, tmp_path):
     common = ["generate", "red", "--model", str(tiny_sd_folder), "-o", str(tmp_path / "a.png")]
     for options, says in (
