@@ -79,7 +79,8 @@ def read_image(
     samples16 = found.samples16 if found.icc is None or colours.icc is not None else None
     if samples16 is not None and samples16.ndim == 2 and alpha is not None:  # a transparent level
         samples16 = np.stack([samples16, alpha.astype(np.uint16) * 257], axis=-1)
-    note = "; ".join(part for part in (*found.notes, colours.note, found.depth) if part)
+    clear = "" if alpha is None or alpha.any() else "transparent everywhere: remove the alpha channel to see an edit"
+    note = "; ".join(part for part in (*found.notes, clear, colours.note, found.depth) if part)
     return LoadedImage(
         rgb, alpha, colours.native, colours.icc, mode, name, note, background,
         samples16=samples16, exif=found.exif, dpi=found.dpi, file_format=found.file_format,

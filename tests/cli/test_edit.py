@@ -147,6 +147,14 @@ def test_what_an_inversion_lacks_is_named(sfumato, tiny_sd_folder):
     assert "an inversion contains no EXIF" in sfumato(*edit, "--keep-gps").refused()
 
 
+def test_image_without_visible_pixels_is_noted(edit):
+    photo = Image.open("photo.png").convert("RGBA")
+    photo.putalpha(0)
+    photo.save("clear.png")
+    notes = edit("--json", image="clear.png").json["notes"]
+    assert notes == ["clear.png: transparent everywhere: remove the alpha channel to see an edit."]
+
+
 def test_repeated_command_writes_an_identical_file(edit, folder):
     edit()
     first = (folder / "out.png").read_bytes()
