@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Content = TypeVar("Content")
 
+PREFIX = "sfumato."
+"""Beginning of the names of all formats."""
+
 #: Compared with the number of opening braces in the header, which includes those inside JSON strings.
 _MOST_TENSORS = 10_000
 
@@ -77,8 +80,7 @@ class Format:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("format") != self.name:
-                    raise BadInput(f"{name} is a safetensors file, but not {self.what} of this version: {self.remedy}.")
+                self._check(name, metadata.get("format", ""))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             header = parse_json(metadata["sfumato"], f"{name} is damaged: its header", self.remedy)
             return assemble(header, tensors)
@@ -86,3 +88,12 @@ class Format:
             if isinstance(error, BadInput):
                 raise
             raise BadInput(f"{name} is not {self.what}, or is damaged: {self.remedy}.") from error
+
+    def _check(self, name: str, stated: str) -> None:
+        """Raise BadInput for a file, with this printable name, whose metadata state another format or version."""
+        if stated == self.name:
+            return
+        if stated.rpartition(".")[0] == self.name.rpartition(".")[0]:
+            raise BadInput(f"{name} is {self.what} of another version of sfumato: {self.remedy}.")
+        kind = f" ({printable(stated):.50})" if stated.startswith(PREFIX) else ""
+        raise BadInput(f"{name} is a safetensors file{kind}, but not {self.what}: {self._give}.")

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
+from sfumato.images.limits import LARGEST_SIDE
 from sfumato.methods.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, scaled_skip
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
@@ -269,6 +270,8 @@ def height_and_width(network: DiffusionModel, size: Any) -> tuple[int, int]:
     if size is None:
         return network.native_size
     sides = as_list(size) * (1 if isinstance(size, (list, tuple)) else 2)
-    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
-        raise BadInput(f"size must be (width, height) in pixels, or one side of a square, not {size!r}.")
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not whole or max(sides) > LARGEST_SIDE:
+        most = f"at most {LARGEST_SIDE}"
+        raise BadInput(f"size must be (width, height) in pixels, or one side of a square, {most}, not {size!r:.100}.")
     return sides[1], sides[0]

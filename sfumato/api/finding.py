@@ -17,7 +17,7 @@ from sfumato.geometry.search import check_search
 from sfumato.methods.generate import GenerateParams, first_latent, generate
 from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.banks import check_bank, templated
+from sfumato.shifts.banks import check_bank, check_different, templated
 from sfumato.shifts.text_direction import TextDirection, text_direction
 
 
@@ -125,12 +125,15 @@ def compute_text_direction(model: Loaded, source: str | Sequence[str], target: s
         target: the replacement, in the same form.
 
     Raises:
-        BadInput: the model has no text input, a bank has fewer than two sentences, or a sentence cannot be tokenised.
+        BadInput: the model has no text input, a bank has fewer than two sentences, a sentence cannot be tokenised, or
+            the source equals the target.
     """
     network = model.network
     if not network.takes_text:
         raise BadInput(f"{network.name or 'This model'} has no text input, so it has no directions of text.")
-    return text_direction(network, _bank(network, source, "source"), _bank(network, target, "target"))
+    banks = _bank(network, source, "source"), _bank(network, target, "target")
+    check_different(*banks)
+    return text_direction(network, *banks)
 
 
 def _bank(network: DiffusionModel, given: str | Sequence[str], side: str) -> list[str]:

@@ -13,6 +13,9 @@ KNOWN = 0.44
 bundled U-Net was trained on have a higher similarity (0.439, 300 images), and so have 95 % of the images that the dual
 encoder was trained on (0.66). 95 % of the pairs of one of the latter and the caption of another image have less."""
 
+NATIVE = "edit it at the model's size (--resolution native)"
+"""Default remedy of `size_note`."""
+
 _INNER = r"(?:[^()\\]|\\.)"  # content of brackets; the escaped "\(" and "\)" are not brackets
 _DECIMAL = r"-?(?:\d+\.\d*|\.\d+)"
 _WEIGHTS = "|".join(
@@ -49,7 +52,13 @@ _WITH_WEIGHTS = ("weights", re.compile(_OTHER_WEIGHTS), "write (word:1.4)")
 _CAPITALS = ("joined prompts", re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)"), "write one prompt")
 
 
-def size_note(network: DiffusionModel, name: str, size: tuple[int, int], edited: tuple[int, int] | None = None) -> str:
+def size_note(
+    network: DiffusionModel,
+    name: str,
+    size: tuple[int, int],
+    edited: tuple[int, int] | None = None,
+    remedy: str = NATIVE,
+) -> str:
     """Return a note on an image that is edited at another size, or at a size far from that of the training images.
 
     Args:
@@ -57,6 +66,7 @@ def size_note(network: DiffusionModel, name: str, size: tuple[int, int], edited:
         name: name of the image in the note.
         size: (width, height) of the image in pixels.
         edited: (width, height) at which the image is edited, see `sfumato.api.resolution`; None for `size`.
+        remedy: how to use the model's size, for an image of another size that is edited at its own.
 
     Returns:
         The note; "" if the image is edited at its own size and this is near the size of the training images.
@@ -80,8 +90,7 @@ def size_note(network: DiffusionModel, name: str, size: tuple[int, int], edited:
     if not far:
         return ""
     return (
-        f"{given}, far from the {native}: at this size the model {effect}; edit it at the model's size (--resolution "
-        "native), or with another model (--model)."
+        f"{given}, far from the {native}: at this size the model {effect}; {remedy}, or give another model (--model)."
     )
 
 

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from sfumato.errors import BadInput
 from sfumato.images import LoadedImage, resized
+from sfumato.images.limits import LARGEST_SIDE
 from sfumato.models.diffusion_model import DiffusionModel
 
 Resolution: TypeAlias = "int | str | None"
@@ -13,7 +14,6 @@ MUCH = 2.0
 """Ratio of the numbers of pixels of an image and of the training images above which the default is native."""
 MARGIN = 1.25
 """Maximum ratio of the number of pixels that the network evaluates, including padding, to that of the resolution."""
-LARGEST = 8192
 
 
 def check_resolution(network: DiffusionModel, resolution: Resolution) -> None:
@@ -29,10 +29,10 @@ def check_resolution(network: DiffusionModel, resolution: Resolution) -> None:
     if resolution is None or resolution in ("native", "full"):
         return
     whole = isinstance(resolution, int) and not isinstance(resolution, bool)
-    if not whole or not network.multiple <= int(resolution) <= LARGEST:
+    if not whole or not network.multiple <= int(resolution) <= LARGEST_SIDE:
         raise BadInput(
-            f"resolution must be native, full or an integer from {network.multiple} to {LARGEST} (the side of a square "
-            f"with as many pixels), not {resolution!r}."
+            f"resolution must be native, full or an integer from {network.multiple} to {LARGEST_SIDE} (the side of a "
+            f"square with as many pixels), not {resolution!r}."
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sfumato.cli.commands import parse
+from sfumato.cli.parser import before_dashes
 from sfumato.cli.quiet import quiet_warnings
 from sfumato.cli.report import say
 from sfumato.cli.signals import Ending, Terminated
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except BaseException as error:
             ending.begun = True
-            if "--debug" in words:
+            if "--debug" in before_dashes(words):
                 for line in traceback.format_exc().splitlines():
                     say(line, error=True)
             code = _explain(ending.raised or error)
@@ -74,10 +75,17 @@ def _explain(error: BaseException) -> int:
         return _say(str(error), BAD_INPUT)
     if isinstance(error, NonFinite):
         return _say(str(error), FAILED)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _out_of_memory(error):
         return _say("there is not enough memory for this: use a smaller image, or fewer images at once.", FAILED)
     first = (str(error).strip().splitlines() or ["no message"])[0]
     return _say(f"{type(error).__name__}: {first} (--debug shows the traceback).", FAILED)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether a library could not allocate memory; PyTorch raises a RuntimeError for that of the CPU."""
+    text = str(error).lower() if isinstance(error, RuntimeError) else ""
+    stated = any(words in text for words in ("can't allocate memory", "not enough memory", "out of memory"))
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or stated
 
 
 def _say(sentence: str, code: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import flag_of
+from sfumato.cli.given import typed_flags
 from sfumato.cli.metrics import NETWORKS, add_evaluator
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_auto(parser: CommandParser, words: Sequence[str]) -> None:
     """Add `--auto` and the evaluator's networks; for brevity, the help lists these only if --auto is also given."""
-    typed = any(word.partition("=")[0] == "--auto" for word in words)
+    typed = "--auto" in typed_flags(words)
     text = "choose skip and guidance; N: target CLIP similarity" + ("" if typed else "; see --auto --help")
     parser.add_argument("--auto", nargs="?", const=True, type=float, metavar="N", help=text)
     add_evaluator(parser, listed=typed)

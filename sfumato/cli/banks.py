@@ -30,7 +30,7 @@ def text_flags(parser: CommandParser) -> None:
 
 def text(arguments: Namespace) -> None:
     """Compute, save and print a direction between two words or banks."""
-    from sfumato.shifts.banks import read_bank
+    from sfumato.shifts.banks import check_different, read_bank, templated
 
     sides = []
     for side in ("source", "target"):
@@ -40,6 +40,7 @@ def text(arguments: Namespace) -> None:
                 f"give exactly one of --{side}-word and --{side}-bank: a direction needs a source and a target."
             )
         sides.append(word if bank is None else read_bank(bank))
+    check_different(*(templated(side) if isinstance(side, str) else side for side in sides))
     _check_out(arguments.out, ".safetensors", "a direction")
     found = load_model(arguments).text_direction(*sides)
     found.save(arguments.out)
@@ -63,7 +64,7 @@ def bank(arguments: Namespace) -> None:
     if not arguments.word.strip():
         raise BadInput("the word is empty: give one or several words that the sentences are about.")
     _check_out(arguments.out, ".txt", "a bank")
-    sentences = templated(arguments.word.strip())
+    sentences = templated(arguments.word)
     write_bank(arguments.out, sentences)
     if arguments.json:
         print_json({"file": arguments.out, "sentences": sentences})

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.defaults import SHIPPED
-from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.flags import add_model, load_model, model_files
+from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.work import cost_line, finish, made_by, summary
@@ -41,6 +42,7 @@ def run(arguments: Namespace) -> None:
     """Invert, reconstruct and edit the examples; write the sheet; print the metrics."""
     chosen = _chosen(arguments.only)
     _prepare(arguments.out)
+    refuse_inputs(arguments.out, [*(str(each.path) for each in examples()), *model_files(arguments)])
     model = load_model(arguments)
     from sfumato.api.report import made_with
     from sfumato.images import write_image

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.described import load_directions, print_delta, print_directions, print_text_direction
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
+from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, model_files, values_of
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_image_and_notes, read_mask_of
-from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inputs, save_all
+from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inputs, remarks, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json
@@ -68,7 +68,11 @@ def show(arguments: Namespace) -> None:
     """Print the directions; draw the effect of each one on the image."""
     _check_sheet(arguments)
     check_saved(arguments.file, "a set of directions")
-    image = None if arguments.image is None else read_image_and_notes(arguments.image, arguments.max_pixels)[0]
+    image = (
+        None
+        if arguments.image is None
+        else read_image_and_notes(arguments.image, arguments.max_pixels, restores=False)[0]
+    )
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
     from sfumato.shifts.delta_h import DeltaH
@@ -88,7 +92,7 @@ def show(arguments: Namespace) -> None:
     scale = 1 if arguments.scale is None else arguments.scale
     least = (len(_SHOWN) * image.size[0] * scale, len(found) * image.size[1] * scale)
     check_output(arguments.out, least)
-    refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
+    refuse_inputs(arguments.out, [arguments.image, str(arguments.file), *model_files(arguments)])
     given = {} if arguments.normalise is None else {"normalise": arguments.normalise}
     inverted = finish(_plan(arguments, image.size, found, direction=found.names[0], **given).invert())
     gamma = _GAMMA if arguments.gamma is None else arguments.gamma
@@ -145,15 +149,15 @@ def apply(arguments: Namespace) -> None:
     check_options(PullbackParams, given | {"directions": str(arguments.file)})
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
-    paths = output_paths(arguments.out, 1, size=image.size, keep=inputs)
-    mask, remarks = read_mask_of(arguments, image.size)
+    paths = output_paths(arguments.out, 1, size=image.size, keep=[*inputs, *model_files(arguments)])
+    mask, of_mask = read_mask_of(arguments, image.size)
     found = load_directions(arguments.file)
     plan = _plan(arguments, image.size, found, arguments.target, mask=mask, **given)
     resolution = plan.sources.groups[0].inversion.parameters["resolution"]
     prompts = [arguments.source, arguments.target]
-    notes += remarks + hints(plan.sources.model, arguments.image, image.size, prompts, resolution)
+    notes += of_mask + hints(plan.sources.model, arguments.image, image.size, prompts, resolution)
     result = finish(plan.run())
-    notes += save_all(result, paths, recipe=not arguments.no_recipe)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe) + remarks(result.report["notes"])
     made = made_by(plan.sources.model, arguments.model)
     report = summary([result.report], paths, notes, **made, source_prompt=arguments.source)
     print_json(report) if arguments.json else print_summary(report)

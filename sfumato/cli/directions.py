@@ -8,8 +8,9 @@ from pathlib import Path
 from sfumato.cli.banks import bank, bank_flags, text, text_flags
 from sfumato.cli.described import described, described_delta, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
-from sfumato.cli.flags import add_model, add_time, load_model
+from sfumato.cli.flags import add_model, add_time, load_model, model_files
 from sfumato.cli.inputs import check_saved
+from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser, integer, real, size
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
@@ -118,6 +119,7 @@ def _find(arguments: Namespace) -> None:
     if arguments.out.suffix.lower() != ".safetensors" or not arguments.out.absolute().parent.is_dir():
         raise BadInput(f"{arguments.out}: directions are written to a .safetensors file in a folder that exists.")
     check_writable(arguments.out, "a set of directions")
+    refuse_inputs(arguments.out, model_files(arguments))
     model = load_model(arguments)
     from sfumato.api.finding import search_directions
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.auto import about, add_auto, check_auto, check_source, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
-from sfumato.cli.flags import add_model, add_seeds, load_model, typed, typed_all
+from sfumato.cli.flags import add_model, add_seeds, load_model, model_files, typed, typed_all
 from sfumato.cli.given import Flags
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import (
     add_masks,
     add_max_pixels,
+    add_no_mask,
     add_resolution,
     check_resolution,
     is_inversion,
@@ -29,9 +30,11 @@ from sfumato.cli.report import print_json
 from sfumato.cli.sources import Sources, read_image_sources, read_inversion
 from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
+from sfumato.files import printable
 
 if TYPE_CHECKING:
     from sfumato.api import Result
+    from sfumato.images import Mask
 
 DEFAULT_METHOD = "edit-friendly"
 
@@ -50,10 +53,10 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     several = "output image; several results become out-0.png, out-1.png, ..."
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=several)
     parser.add_argument("--out-dir", type=Path, metavar="FOLDER", help="or a folder for NAME.png of every image")
-    parser.add_argument(
-        "--recipe", metavar="FILE", help="repeat the edit that made this image, or apply it to another IMAGE"
-    )
+    text = "repeat this image's edit, also on another IMAGE (--no-mask: without mask)"
+    parser.add_argument("--recipe", metavar="FILE", help=text)
     add_masks(parser)
+    add_no_mask(parser)
     add_auto(parser, words)
     add_seeds(parser)
     add_model(parser)
@@ -93,7 +96,7 @@ def run(arguments: Namespace) -> None:
     check_resolution(arguments)
     check_auto(arguments, methods.first, methods.run, found.count)
     region_of(arguments)
-    mask, notes = read_mask_of(arguments, *found.sizes)
+    mask, notes = _mask(arguments, found)
     notes = found.notes + notes
     check_source(arguments, found.prompts[0])
     model = load_model(arguments)
@@ -158,11 +161,22 @@ def _outputs(arguments: Namespace, found: Sources, methods: Composed) -> list[Pa
     """The path of every result. Raises BadInput unless exactly one of -o and --out-dir is given and can be written."""
     if (arguments.out is None) == (arguments.out_dir is None):
         raise BadInput("give the output: -o/--out OUT, or --out-dir FOLDER (see sfumato edit --help).")
-    inputs = *arguments.images, arguments.mask, arguments.recipe, *methods.files
+    inputs = *arguments.images, arguments.mask, arguments.recipe, *methods.files, *model_files(arguments)
     keep = [path for path in inputs if path is not None]
     if arguments.out is not None:
         return output_paths(arguments.out, found.count, size=max(found.sizes, key=max), keep=keep)
     return paths_in(arguments.out_dir, arguments.images, found.count, keep=keep)
+
+
+def _mask(arguments: Namespace, found: Sources) -> "tuple[Mask | None, list[str]]":
+    """The mask with remarks. Raises BadInput; with --recipe, the message says how to edit without the recipe's mask."""
+    try:
+        return read_mask_of(arguments, *found.sizes)
+    except BadInput as error:
+        if arguments.recipe is None or arguments.mask is None:
+            raise
+        recipe = printable(arguments.recipe)
+        raise BadInput(f"{str(error).rstrip('.')}; --no-mask leaves out the mask of the recipe of {recipe}.") from error
 
 
 def _planned(found: Sources, methods: Composed) -> dict[str, Any]:

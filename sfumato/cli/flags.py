@@ -1,13 +1,14 @@
 """Flags that several commands share, and flags derived from the parameters of a method."""
 
 import os
-from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
+from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.defaults import DefaultModel, default_model, values_with
-from sfumato.cli.parser import CommandParser, integer, real
+from sfumato.cli.parser import CommandParser, Switch, before_dashes, integer, real
 from sfumato.cli.report import shown
 from sfumato.errors import BadInput
 from sfumato.files import printable
@@ -83,6 +84,26 @@ def load_model(arguments: Namespace) -> "Model":
     )
 
 
+def model_files(arguments: Namespace) -> list[str]:
+    """The files of the model that the flags of `add_model` select, which a command must not overwrite.
+
+    These are a model in one file or the weights of a folder, LoRAs and textual inversions. A missing model is reported
+    by `load_model`.
+
+    Raises:
+        BadInput: there is no such LoRA or textual inversion.
+    """
+    from sfumato.models.added_files import place_and_scale, place_and_word
+    from sfumato.models.names import place_of
+
+    files = [place_and_scale(each)[0] for each in arguments.lora]
+    files += [place_and_word(each)[0] for each in arguments.textual_inversion]
+    with suppress(BadInput):
+        place = place_of(arguments.model)
+        files += [] if place is None else place.rglob("*.safetensors") if place.is_dir() else [place]
+    return list(map(str, files))
+
+
 def add_time(parser: CommandParser) -> None:
     """Add the flag for the timestep at which the bottleneck is evaluated."""
     parser.add_argument(
@@ -141,7 +162,7 @@ def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str
     default = f"; default {shown_default(value)}" if value != "" else ""
     text, default = (each.replace("%", "%%") for each in (option.metadata["help"], default))
     if kind is bool:
-        group.add_argument(*flags, dest=dest, action=BooleanOptionalAction, default=None, help=text + default)
+        group.add_argument(*flags, dest=dest, action=Switch, default=None, help=text + default)
     elif kind is str:
         words = f"; {allowed(option)}" if option.metadata["choices"] else ""
         group.add_argument(*flags, dest=dest, metavar="TEXT", help=text + words + default)
@@ -214,7 +235,7 @@ def _chosen(params: type["Params"], given: Mapping[str, Any]) -> "Params":
 
 def typed_all(words: Sequence[str], flag: str) -> list[str]:
     """All values of a repeatable flag in `words`, read before parsing because the parser depends on them."""
-    found = []
+    found, words = [], before_dashes(words)
     for n, word in enumerate(words):
         if word.startswith(f"{flag}="):
             found.append(word.partition("=")[2])

@@ -15,6 +15,7 @@ from sfumato.cli.flags import (
     files_of,
     given_options,
     load_model,
+    model_files,
     seeds_of,
     typed,
     typed_all,
@@ -75,6 +76,7 @@ def run(arguments: Namespace) -> None:
     check_distinct(seeds)
     pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds]
     keep = [path for name, options in own.items() for path in files_of(METHODS.find(name).params, options)]
+    keep += model_files(arguments)
     paths = output_paths(arguments.out, len(pairs), size=arguments.size, keep=keep)
     model = load_model(arguments)
     work = model.generate_steps(
@@ -85,7 +87,8 @@ def run(arguments: Namespace) -> None:
         methods=list(own.items()),
         **given,
     )
-    notes = hints(model, "the image", arguments.size, [*arguments.prompts, arguments.negative_prompt])
+    prompts = [*arguments.prompts, arguments.negative_prompt]
+    notes = hints(model, "the image", arguments.size, prompts, remedy="leave --size out to use the model's size")
     result = finish(work)
     notes += save_all(result, paths, recipe=not arguments.no_recipe) + remarks(result.report["notes"])
     found = summary(

@@ -1,13 +1,14 @@
 """Flags from files: a preset (--preset) or the recipe of an image (--recipe). The command line overrides them."""
 
 from argparse import Action
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sfumato.cli.defaults import config_folder
-from sfumato.cli.parser import CommandParser
+from sfumato.cli.flags import typed
+from sfumato.cli.parser import CommandParser, before_dashes
 from sfumato.errors import BadInput
 from sfumato.suggestions import suggestion
 
@@ -17,6 +18,8 @@ _INSTEAD = (
     ("--out", "-o", "--out-dir"),
     ("--seed", "--seeds"),
 )
+#: Flags that --no-mask on the command line replaces.
+_MASKS = ("--mask", "--mask-transparent", "--mask-words", "--mask-difference", "--mask-threshold")
 #: Flags that are read from the command line before the presets.
 _OF_COMMAND_LINE = ("--preset", "--debug")
 _GIVE = "give the name of a preset or a TOML file"
@@ -42,7 +45,7 @@ class Flags:
         """
         found: list[str] = []
         for flag, values in self.values.items():
-            if parser is not None and len(values) > 1 and self._action(parser, flag).nargs == "+":
+            if parser is not None and len(values) > 1 and self._action(parser, flag).nargs in ("+", len(values)):
                 found += [flag, *values]
             else:
                 found += [f"{flag}={value}" for value in values] or [flag]
@@ -57,12 +60,20 @@ class Flags:
         return known[flag]
 
     def fitting(self, parser: CommandParser) -> "Flags":
-        """These flags, without switches that are off by default. Raises BadInput for flags that the command lacks."""
-        known = parser.flags()
-        off = [flag for flag in self.values if flag not in known and f"--{flag.removeprefix('--no-')}" in known]
-        fitting = {flag: values for flag, values in self.values.items() if flag not in off}
-        for flag in fitting:
-            self._action(parser, flag)
+        """These flags, without switches that are off by default.
+
+        Raises:
+            BadInput: the command has no such flag, or one that takes a value is switched on or off.
+        """
+        known, fitting = parser.flags(), dict[str, Sequence[str]]()
+        for flag, values in self.values.items():
+            off = flag not in known and f"--{flag.removeprefix('--no-')}" in known
+            switched = f"--{flag.removeprefix('--no-')}" if off else flag
+            if self._action(parser, switched).nargs not in (0, "?") and not values:
+                state = "false" if off else "true"
+                raise BadInput(f"{self.origin} has {switched[2:]} = {state}, but {switched} takes a value: give one.")
+            if not off:
+                fitting[flag] = values
         return Flags(self.origin, fitting)
 
     def without(self, flags: Sequence[str]) -> "Flags":
@@ -77,6 +88,8 @@ class Flags:
 def joined(sources: Sequence[Flags], words: Sequence[str], parser: CommandParser | None = None) -> list[str]:
     """Combine the command line with the flags from files; later files override earlier ones.
 
+    They are inserted before the first flag, so that one with several values does not consume the images.
+
     Args:
         sources: the flags from each file.
         words: the command line arguments, which override all files.
@@ -85,20 +98,33 @@ def joined(sources: Sequence[Flags], words: Sequence[str], parser: CommandParser
     Raises:
         BadInput: a file contains a flag that the command does not have.
     """
-    taken = _typed(words, parser)
-    found = list(words)
+    taken = _all_names(typed_flags(words), parser)
+    found: list[str] = []
     for flags in reversed(sources):
+        taken += _overridden([*found, *words])
         left = (flags if parser is None else flags.fitting(parser)).without(taken)
-        found = [*found, *left.words(parser)]  # last, because a flag with several values would consume the images
-        taken = [*taken, *left.values]
-    return found
+        found += left.words(parser)
+        taken += _all_names(left.values, parser)
+    first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:first], *found, *words[first:]]
 
 
-def _typed(words: Sequence[str], parser: CommandParser | None) -> list[str]:
-    """The flags on the command line, under all of their names."""
-    flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+def _overridden(words: Sequence[str]) -> list[str]:
+    """Flags of files that flags with other names in `words` override."""
+    tiles = ["--tiles"] if typed(words, "--resolution") == "native" else []
+    return [*tiles, *(_MASKS if "--no-mask" in typed_flags(words) else ())]
+
+
+def typed_flags(words: Sequence[str]) -> list[str]:
+    """The flags on the command line."""
+    flags = [word for word in before_dashes(words) if word.startswith("-")]
+    return [word.partition("=")[0] if word.startswith("--") else word[:2] for word in flags]  # -oFILE, too
+
+
+def _all_names(flags: Iterable[str], parser: CommandParser | None) -> list[str]:
+    """These flags, under all of their names."""
     known = {} if parser is None else parser.flags()
-    return flags + [name for flag in flags if flag in known for name in known[flag].option_strings]
+    return [name for flag in flags for name in (flag, *(known[flag].option_strings if flag in known else ()))]
 
 
 def preset(command: str, named: str) -> Flags:

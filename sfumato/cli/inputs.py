@@ -1,6 +1,7 @@
 """Inputs of commands: images, saved inversions and masks."""
 
 import os
+import re
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.images.limits import MAX_PIXELS
+from sfumato.images.limits import LARGEST_SIDE, MAX_PIXELS
 from sfumato.regular_files import check_regular
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def check_resolution(arguments: Namespace) -> None:
 def _resolution(text: str) -> int | str:
     if text in ("native", "full"):
         return text
-    if text.isdecimal() and int(text) > 0:
+    if re.fullmatch("[0-9]{1,5}", text) and 0 < int(text) <= LARGEST_SIDE:
         return int(text)
-    raise ArgumentTypeError(f"{text!r} is not a number of pixels, native or full")
+    raise ArgumentTypeError(f"{text!r} is not a number of pixels up to {LARGEST_SIDE}, native or full")
 
 
 def add_mask(parser: CommandParser) -> None:
@@ -69,6 +70,11 @@ def add_mask(parser: CommandParser) -> None:
         help="mask image: white is edited; with --mask-transparent, what is transparent",
     )
     parser.add_argument("--mask-transparent", action="store_true", help=SUPPRESS)  # named in the help of --mask
+
+
+def add_no_mask(parser: CommandParser) -> None:
+    """Add the flag that leaves out the masks of a recipe or preset; the help of --recipe names it."""
+    parser.add_argument("--no-mask", action="store_true", help=SUPPRESS)
 
 
 def add_masks(parser: CommandParser) -> None:
@@ -130,14 +136,24 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     return mask, notes
 
 
-def read_image_and_notes(path: str, max_pixels: int) -> tuple["LoadedImage", list[str]]:
-    """Read an image; return it with remarks on its conversion, which are also printed on stderr. Raises BadInput."""
+def read_image_and_notes(path: str, max_pixels: int, *, restores: bool = True) -> tuple["LoadedImage", list[str]]:
+    """Read an image; return it with remarks on its conversion, which are also printed on stderr.
+
+    Args:
+        path: the image.
+        max_pixels: width x height of the largest image that is read.
+        restores: whether the command writes images with the depth of this one.
+
+    Raises:
+        BadInput: the image cannot be read.
+    """
     if not os.path.exists(path):
         check_regular(path, "give an image file")  # before numpy and Pillow are imported
     from sfumato.images import read_image
 
     image = read_image(path, max_pixels)
-    notes = [f"{image.name}: {image.note}."] if image.note else []
+    written = ", written in 16 by PNG and TIFF" if restores and image.samples16 is not None else ""
+    notes = [f"{image.name}: {image.note}{written}."] if image.note else []
     for sentence in notes:
         remark(sentence)
     return image, notes

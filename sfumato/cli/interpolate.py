@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.flags import add_model, add_time, load_model
+from sfumato.cli.flags import add_model, add_time, load_model, model_files
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, read_image_and_notes
 from sfumato.cli.outputs import add_no_recipe, check_folder, refuse_inputs, refuse_links_out, remark, save_all
@@ -90,7 +90,7 @@ def run(arguments: Namespace) -> None:
 
     images, notes = [], []
     for path in (arguments.first, arguments.second):
-        image, remarks = read_image_and_notes(path, arguments.max_pixels)
+        image, remarks = read_image_and_notes(path, arguments.max_pixels, restores=False)
         images.append(image)
         notes += remarks
     paths, sheet, animation = _outputs(arguments)
@@ -110,7 +110,8 @@ def run(arguments: Namespace) -> None:
         max_pixels=arguments.max_pixels,
         **{name: value for name, value in options.items() if value is not None},
     )
-    notes += hints(model, arguments.first, images[0].size, arguments.prompts)
+    remedy = "scale both images to about the model's size"
+    notes += hints(model, arguments.first, images[0].size, arguments.prompts, remedy=remedy)
     result: Result = finish(work)
     _make(arguments.out)
     notes += save_all(result, paths, recipe=not arguments.no_recipe)
@@ -152,10 +153,11 @@ def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:
         )
     check_folder(out, [path.name for path in (*paths, sheet, animation)])
     refuse_links_out(out, [*paths, sheet, animation])
+    keep = [arguments.first, arguments.second, *model_files(arguments)]
     for path in (*paths, sheet, animation):
         if out.is_dir():
             check_writable(path, "another folder")
-        refuse_inputs(path, [arguments.first, arguments.second])
+        refuse_inputs(path, keep)
     return paths, sheet, animation
 
 

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sfumato.cli.edit import DEFAULT_METHOD
 from sfumato.cli.flags import (
@@ -12,17 +13,21 @@ from sfumato.cli.flags import (
     files_of,
     given_options,
     load_model,
+    model_files,
     typed,
     values_of,
 )
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, add_resolution, check_resolution, read_image_and_notes
-from sfumato.cli.outputs import refuse_inputs
+from sfumato.cli.outputs import refuse_inputs, remarks
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, say
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
 from sfumato.files import check_writable
+
+if TYPE_CHECKING:
+    from sfumato.images import LoadedImage
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -63,8 +68,9 @@ def run(arguments: Namespace) -> None:
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
     check_resolution(arguments)
-    image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
-    _check_out(arguments.out, arguments.image, files_of(method.params, given))
+    image, notes = read_image_and_notes(arguments.image, arguments.max_pixels, restores=False)
+    _check_out(arguments.out, [arguments.image, *files_of(method.params, given), *model_files(arguments)])
+    notes += remarks(_left_out(arguments.out, image))
     model = load_model(arguments)
     work = model.invert_steps(
         arguments.image,
@@ -97,9 +103,24 @@ def run(arguments: Namespace) -> None:
         say(cost_line(found))
 
 
-def _check_out(out: Path, image: str, files: Sequence[str]) -> None:
-    """Raise BadInput for an output that cannot be written, before any work."""
+def _left_out(out: Path, image: "LoadedImage") -> list[str]:
+    """A remark on what the image has and its inversion lacks; [] if that is nothing."""
+    parts = {
+        "transparency": image.alpha,
+        "colour profile": image.icc,
+        "16 bits per channel": image.samples16,
+        "EXIF": image.exif or None,
+        "resolution (DPI)": image.dpi,
+    }
+    missing = ", ".join(name for name, part in parts.items() if part is not None)
+    if not missing:
+        return []
+    return [f"{out} will not contain the {missing} of {image.name}: to keep them in an edit, edit the image itself."]
+
+
+def _check_out(out: Path, inputs: Sequence[str]) -> None:
+    """Raise BadInput for an output that cannot be written or is an input, before any work."""
     if out.suffix.lower() != ".safetensors":
         raise BadInput(f"{out}: an inversion is written to a .safetensors file: choose a name with this extension.")
     check_writable(out, "a .safetensors file")
-    refuse_inputs(out, [image, *files])
+    refuse_inputs(out, inputs)

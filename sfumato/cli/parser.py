@@ -10,12 +10,34 @@ from typing import Any, NoReturn
 
 from sfumato.cli.other_tools import instead_of
 from sfumato.errors import BadInput
+from sfumato.images.limits import LARGEST_SIDE
 from sfumato.ranges import Range
 from sfumato.suggestions import suggestion
 
 _WIDEST = 100
-#: Options that some commands take several times.
-_SEVERAL = ("--method", "--to", "--recipe")
+
+
+class _Store(argparse._StoreAction):
+    """Store the value of a flag, which is given once; a flag that takes several values collects those of every time."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if option_string is not None and self in parser.given:
+            if self.nargs not in ("+", "*"):
+                parser.error(f"{self.option_strings[-1]} was given twice: this command takes one")
+            values = [*getattr(namespace, self.dest), *values]
+        parser.given.add(self)
+        super().__call__(parser, namespace, values, option_string)
+
+
+class Switch(argparse.BooleanOptionalAction):
+    """A flag with its opposite --no-NAME, of which only one is given."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Store True or False."""
+        before = getattr(namespace, self.dest)
+        super().__call__(parser, namespace, values, option_string)
+        if before not in (None, getattr(namespace, self.dest)):
+            parser.error(f"{self.option_strings[0]} was given on and off: give it once")
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -38,10 +60,19 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that raises BadInput instead of printing its usage, and does not accept abbreviated options."""
+    """A parser that raises BadInput instead of printing its usage, and does not accept abbreviated options.
+
+    A flag with one value that is given twice is an error, so that no value is ignored, as argparse does.
+
+    Attributes:
+        given: the arguments that have been read.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=Help, allow_abbrev=False, add_help=False, **settings)
+        self.given: set[argparse.Action] = set()
+        for name in (None, "store"):
+            self.register("action", name, _Store)
         self._positionals = self._optionals  # a single list in the help, to keep it short
         self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
 
@@ -52,7 +83,7 @@ class CommandParser(argparse.ArgumentParser):
     def add_preset(self) -> None:
         """Add the flag --preset of all commands, which `sfumato.cli.commands` reads; `sfumato --help` lists it."""
         if "--preset" not in self.flags():
-            self.add_argument("--preset", metavar="NAME", help=argparse.SUPPRESS)
+            self.add_argument("--preset", action="append", metavar="NAME", help=argparse.SUPPRESS)
 
     def flags(self) -> dict[str, argparse.Action]:
         """All flags, under all of their names."""
@@ -67,13 +98,9 @@ class CommandParser(argparse.ArgumentParser):
         raise BadInput(f"{message.strip()} ({self.prog} --help tells more).")
 
     def parse_args(self, words: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
-        """Like argparse's, but the message about an unknown option suggests a similar one.
-
-        --method, --to and --recipe are refused if they are given twice to a command that takes one: other commands take
-        several, so that the first value must not be ignored, as argparse does.
-        """
+        """Like argparse's, but the message about an unknown option suggests a similar one."""
+        self.given = set()
         arguments, unknown = self.parse_known_args(words, namespace)
-        self._refuse_repeated(words or [])
         if unknown:
             known = self.flags()
             positional = [str(action.metavar) for action in self._actions if not action.option_strings]
@@ -81,14 +108,10 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"unknown argument {unknown[0]!r}{hint}")
         return arguments
 
-    def _refuse_repeated(self, words: Sequence[str]) -> None:
-        known, seen = self.flags(), set[argparse.Action]()
-        for word in takewhile(lambda word: word != "--", words):
-            action = known.get(word.partition("=")[0])
-            if isinstance(action, argparse._StoreAction) and action.option_strings[-1] in _SEVERAL:
-                if action in seen:
-                    self.error(f"{action.option_strings[-1]} was given twice: this command takes one")
-                seen.add(action)
+
+def before_dashes(words: Sequence[str]) -> list[str]:
+    """The words before "--", which ends the flags."""
+    return list(takewhile(lambda word: word != "--", words))
 
 
 def integer(lowest: int, highest: int | None = None) -> Any:
@@ -104,8 +127,11 @@ def real(lowest: float, highest: float | None = None) -> Any:
 def size(text: str) -> tuple[int, int]:
     """An argparse type: "64" or "96x64" -> (width, height) in pixels."""
     found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
-    if found is None or 0 in (sides := (int(found[1]), int(found[2] or found[1]))):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size in pixels such as 64 or 96x64")
+    sides = (0, 0) if found is None else (int(found[1]), int(found[2] or found[1]))
+    if not all(0 < side <= LARGEST_SIDE for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size in pixels such as 64 or 96x64, at most {LARGEST_SIDE}"
+        )
     return sides
 
 

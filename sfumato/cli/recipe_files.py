@@ -97,7 +97,7 @@ def mask_flags(path: str, name: Any, sha256: Any, max_pixels: int) -> dict[str, 
         for transparent in (False, True):
             if _levels(place, transparent, max_pixels) == sha256:
                 return {"--mask": [str(place)], **({"--mask-transparent": []} if transparent else {})}
-    raise absent(path, name, "--mask")
+    raise absent(path, name, "--mask or --no-mask")
 
 
 def _levels(place: Path, transparent: bool, max_pixels: int) -> str:

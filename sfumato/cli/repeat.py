@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.composed import edits_of, run_of
 from sfumato.cli.defaults import default_model
 from sfumato.cli.flags import flag_of
-from sfumato.cli.given import Flags
+from sfumato.cli.given import Flags, typed_flags
 from sfumato.cli.outputs import remark
 from sfumato.cli.recipe_files import absent, file_of, mask_flags
 from sfumato.cli.recipe_options import option_flags
@@ -38,7 +38,7 @@ def read_edit(path: str, words: Sequence[str], max_pixels: int) -> Flags:
     """
     from sfumato.images import read_recipe
 
-    recipe, typed = read_recipe(path, max_pixels), {word.partition("=")[0] for word in words}
+    recipe, typed = read_recipe(path, max_pixels), set(typed_flags(words))
     if recipe.get("operation") != "edit":
         raise BadInput(f"{printable(path)} was not made by an edit: give an image that `sfumato edit` wrote.")
     try:
@@ -116,15 +116,18 @@ def _additions(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
 
 
 def _masks(path: str, recipe: Mapping[str, Any], typed: set[str], max_pixels: int) -> Values:
-    """The flags of the mask and of the region."""
+    """The flags of the mask and of the region, unless --no-mask is given."""
     flags: Values = {}
+    if "--no-mask" in typed:
+        return flags
     if region := recipe.get("region"):
         words = ",".join(map(_text, region["words"]))
         flags |= {"--mask-words": [words]} if words else {"--mask-difference": []}
         flags["--mask-threshold"] = [str(float(region["threshold"]))]
     elif recipe["masked"] and "mask" not in recipe and "--mask" not in typed:
         raise BadInput(
-            f"{printable(path)} was edited with a mask that was not a file: save the mask, and give it as --mask."
+            f"{printable(path)} was edited with a mask that was not a file: save the mask, and give it as --mask, or "
+            "give --no-mask."
         )
     if "mask" in recipe and "--mask" not in typed:
         flags |= mask_flags(path, recipe["mask"]["name"], recipe["mask"]["sha256"], max_pixels)

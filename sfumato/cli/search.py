@@ -60,6 +60,8 @@ def run(arguments: Namespace) -> None:
         check_output(arguments.out)
         refuse_inputs(arguments.out, inputs)
     index = ImageIndex.open(arguments.index)
+    if arguments.out is not None:
+        refuse_inputs(arguments.out, index.paths_of(arguments.out))
     describers = load_describers(arguments)
     query = _query(arguments, describers, index)
     index.check_describers(describers, query.modalities)

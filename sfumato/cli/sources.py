@@ -93,6 +93,8 @@ def read_inversion(arguments: Namespace, methods: Composed) -> Sources:
         raise BadInput(
             "--resolution and --tiles are fixed in the file of an inversion: leave them out, or give the image."
         )
+    if arguments.keep_gps:
+        raise BadInput("--keep-gps is for images, and an inversion contains no EXIF: leave it out, or give the image.")
     from sfumato.inversion import Inversion
 
     inversion = Inversion.load(path)

@@ -4,8 +4,18 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from sfumato.cli.flags import add_model, add_options, check_options, files_of, given_options, load_model, values_of
-from sfumato.cli.outputs import add_out, output_paths, save_all
+from sfumato.cli.flags import (
+    add_model,
+    add_options,
+    check_options,
+    files_of,
+    given_options,
+    load_model,
+    model_files,
+    values_of,
+)
+from sfumato.cli.inputs import add_max_pixels, read_image_and_notes
+from sfumato.cli.outputs import add_out, output_paths, remarks, save_all
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
@@ -31,6 +41,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the content image")
     add_out(parser)
     add_model(parser)
+    add_max_pixels(parser)
     parser.add_argument(
         "--seed", type=integer(0), default=0, metavar="N", help="random seed of the inversion; default 0"
     )
@@ -45,7 +56,6 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Invert the content image, edit it, save the result and print a summary."""
-    from sfumato.images import read_image
     from sfumato.methods.registry import METHODS
     from sfumato.methods.weighted import read_weighted
     from sfumato.models.bundled import bundled_parasol
@@ -60,14 +70,14 @@ def run(arguments: Namespace) -> None:
     if not any(given.get(name) for name in ("style", "style_text", "content", "content_text")):
         raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
     check_options(method.params, given)
-    image = read_image(arguments.image)
-    keep = [arguments.image, *files_of(method.params, given)]
+    image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
+    keep = [arguments.image, *files_of(method.params, given), *model_files(arguments)]
     paths = output_paths(arguments.out, 1, size=image.size, keep=keep)
     model = load_model(arguments)
     plan = model.plan(image, arguments.source, "", methods=METHOD, seed=arguments.seed, **given)
     inverted = finish(plan.invert())
     result = finish(plan.apply(inverted))
-    notes = save_all(result, paths, recipe=not arguments.no_recipe)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe) + remarks(result.report["notes"])
     made = summary([inverted.report, result.report], paths, notes, **made_by(model, arguments.model))
     print_json(made) if arguments.json else print_summary(made)
 

@@ -14,6 +14,7 @@ from sfumato.cli.flags import (
     flag_of,
     given_options,
     load_model,
+    model_files,
     typed,
     values_of,
 )
@@ -110,7 +111,7 @@ def run(arguments: Namespace) -> None:
     mask, more = read_mask_of(arguments, image.size)
     folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
     files = [path for point in points for path in files_of(method.params, fixed | point)]
-    folder.check([*inputs(arguments), *dict.fromkeys(files)])
+    folder.check([*inputs(arguments), *model_files(arguments), *dict.fromkeys(files)])
     front = _front(arguments)
     model = load_model(arguments)
     trials = _trials(model, arguments, grid, fixed | {"mask": mask})

@@ -43,7 +43,6 @@ SUFFIXES_OF = {
     "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
 }
 _READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
-_WRITES_16_BITS = "8 bits, written in 16 by PNG and TIFF"
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _pillow_limit = RLock()
 
@@ -80,8 +79,8 @@ def read_image(
     samples16 = found.samples16 if found.icc is None or colours.icc is not None else None
     if samples16 is not None and samples16.ndim == 2 and alpha is not None:  # a transparent level
         samples16 = np.stack([samples16, alpha.astype(np.uint16) * 257], axis=-1)
-    depth = f"16 bits per channel: edited in {_WRITES_16_BITS}" if samples16 is not None else found.depth
-    note = "; ".join(part for part in (*found.notes, depth, colours.note) if part)
+    clear = "" if alpha is None or alpha.any() else "transparent everywhere: remove the alpha channel to see an edit"
+    note = "; ".join(part for part in (*found.notes, clear, colours.note, found.depth) if part)
     return LoadedImage(
         rgb, alpha, colours.native, colours.icc, mode, name, note, background,
         samples16=samples16, exif=found.exif, dpi=found.dpi, file_format=found.file_format,

@@ -17,7 +17,7 @@ Samples16: TypeAlias = NDArray[np.uint16]
 _MOST_OTHER_BYTES = 64 << 20
 #: The TIFF tag PhotometricInterpretation, and its value for greys whose 0 is white.
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
-_IN_EIGHT = "read, edited and written in 8"
+_IN_EIGHT = "read in 8 bits"
 
 
 def from_array(pixels: NDArray[Any]) -> Image.Image:
@@ -40,7 +40,7 @@ def from_array(pixels: NDArray[Any]) -> Image.Image:
 def depth_note(image: Image.Image) -> str:
     """Note for an image with more than 8 bits per channel, else ""; call it before the pixels are decoded."""
     if image.mode == "F":
-        return f"32-bit floating-point samples: {_IN_EIGHT} bits"
+        return f"32-bit floating-point samples: {_IN_EIGHT}"
     if image.mode.startswith("I;16") or any(order in _raw_modes(image) for order in (";16B", ";16L", ";16N")):
         return f"16 bits per channel: {_IN_EIGHT}"
     if image.format == "HEIF" and (bits := image.info.get("bit_depth", 8)) > 8:

@@ -121,6 +121,16 @@ class Pix2PixZeroParams(DeterministicParams):
         """Read the banks and the direction file. Raises BadInput."""
         _ = self.saved, self.banks
 
+    def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
+        """Note that the direction between equal words or banks is zero."""
+        from sfumato.shifts.banks import templated
+
+        words = (self.source_word, self.target_word) if self.source_word.strip() else ()
+        sides = tuple(map(templated, words)) or self.banks
+        if not sides or sides[0] != sides[1]:
+            return []
+        return ["pix2pix-zero had no effect: the source and the target of its direction are equal."]
+
     def uses_negative(self, guidance_scale: float) -> bool:
         """As for all methods, and True for `compat="official"`, whose guidance uses maps under the negative prompt."""
         return super().uses_negative(guidance_scale) or (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import DETERMINISTIC, InversionParams
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ShiftParams(InversionParams):
     """Translation in latent positions, which are 8 image pixels in Stable Diffusion and in the bundled model."""
+
+    needs: ClassVar[tuple[str, ...]] = ("right", "down")
 
     right: int = option(
         0, "shift to the right in latent pixels; negative values shift to the left", stage="edit", low=-999, high=999

@@ -91,7 +91,8 @@ def check_maps(model: Expectations, maps: Tensor | None, rows: int | None = None
     if maps is None:
         if channels:
             raise BadInput(
-                f"{name} takes {_maps_in_words(model)}: give maps={wanted}, or load a model that does not take them."
+                f"{name} takes {_maps_in_words(model)}: give maps={wanted} in Python, or load a model that does not "
+                "take them."
             )
         return
     if not channels:
@@ -132,7 +133,7 @@ def check_tokens(model: Expectations, tokens: Tensor | None, rows: int | None = 
     wanted = f"[{'rows' if rows is None else rows},n,{width}]"
     if tokens is None:
         if width:
-            raise BadInput(f"{name} has cross-attention and no text encoder: give tokens={wanted}.")
+            raise BadInput(f"{name} has cross-attention and no text encoder: give tokens={wanted} in Python.")
         return
     if not width:
         raise BadInput(f"{name} takes no tokens except those of its prompts: leave tokens out.")

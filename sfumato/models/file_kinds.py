@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.formats import PREFIX
 
 UNET = "model.diffusion_model."
 _FUSE = "give the model itself, and this file with --lora (in Python: lora=)"
@@ -37,6 +38,13 @@ def check_complete(path: Path, names: Collection[str]) -> None:
     Raises:
         BadInput: it is not; the message describes the file and the remedy.
     """
+    with safe_open(path, "pt") as stored:
+        stated = (stored.metadata() or {}).get("format", "")
+    if stated.startswith(PREFIX):
+        kind = printable(stated.split(".")[1])
+        raise BadInput(
+            f"{printable(path)} is a file that sfumato saved ({kind:.50}), not a model: give the model itself."
+        )
     for what, remedy in _found(names):
         raise BadInput(f"{printable(path)} is {what}: {remedy}.")
 

@@ -84,7 +84,9 @@ def _load(
         folder = None if config is None else Path(config).expanduser()
         return load_single_file(found, folder, name=name, device=place, dtype=precision)
     if config is not None:
-        raise BadInput(f"config= is for a single .safetensors file, which {name} is not; leave it out.")
+        raise BadInput(
+            f"--config (in Python: config=) is for a single .safetensors file, which {name} is not; leave it out."
+        )
     return load_folder(_download(name) if found is None else found, name=name, device=place, dtype=precision)
 
 

@@ -22,7 +22,7 @@ PRECISIONS = {
 
 def is_single_file(path: Path) -> bool:
     """Whether the path names one file of weights rather than a folder."""
-    return path.suffix in (".safetensors", *PICKLES) and not path.is_dir()
+    return path.suffix.lower() in (".safetensors", *PICKLES) and not path.is_dir()
 
 
 def place_of(name: str) -> Path | None:
@@ -35,10 +35,12 @@ def place_of(name: str) -> Path | None:
     """
     path, bundled = Path(name).expanduser(), {model.name: model.folder for model in list_models()}
     if is_single_file(path):
-        if path.suffix in PICKLES:
+        if path.suffix.lower() in PICKLES:
             raise BadInput(f"{path} is a pickle, which can run code when opened; convert it to .safetensors.")
         if not path.exists():
             raise BadInput(f"There is no file {path}; give the path of a .safetensors file.")
+        if path.suffix != ".safetensors":  # diffusers takes such a file for a pickle
+            raise BadInput(f"{path} must end in .safetensors in small letters: rename it.")
         return path
     if name in bundled:
         return bundled[name]

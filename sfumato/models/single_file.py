@@ -60,8 +60,8 @@ def load_single_file(
     architecture = architecture_of(weights.shapes)
     if architecture is None:
         raise BadInput(
-            f"{path} is not of the architecture of Stable Diffusion 1.x, 2.x or XL: give config=, the diffusers folder "
-            "of a model of the same architecture."
+            f"{path} is not of the architecture of Stable Diffusion 1.x, 2.x or XL: give --config (in Python: config=) "
+            "with the diffusers folder of a model of the same architecture."
         )
     with architecture.staged() as folder:
         words = f"the architecture of {architecture.words}"

@@ -99,7 +99,8 @@ class TextEncoder:
         inner = ids[1:-1]
         if len(inner) > size * self.chunks:
             needed = -(-len(inner) // size)
-            more = f" or read it in {needed} chunks (prompt_chunks={needed})" if needed <= MOST_CHUNKS else ""
+            flag = f"--prompt-chunks {needed} (in Python: prompt_chunks={needed})"
+            more = f", or read it in {needed} chunks with {flag}" if needed <= MOST_CHUNKS else ""
             raise BadInput(
                 f"The prompt has {len(inner)} tokens but this model reads at most {size * self.chunks}; "
                 f'shorten "{prompt[:40]}..."{more}.'

@@ -6,6 +6,7 @@ killed, and several processes may write at the same time. The URI of the table m
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,20 @@ class ImageIndex:
             if file.stamp is not None and file.stamp[:2] == (row["bytes"], row["modified"]):
                 found[file.path] = np.array(row[VECTORS[modality]], np.float32)
         return found
+
+    def paths_of(self, file: Path) -> list[str]:
+        """Paths in the index that may name a file, also through links: its own, and those of files of its size.
+
+        Raises:
+            BadInput: the storage cannot be read.
+        """
+        if not file.exists():
+            return []
+        names = {str(located(file)), os.path.realpath(file)}
+        listed = [f"path = {quoted(name)}" for name in names if not has_lone_surrogate(name)]
+        condition = " OR ".join([*listed, f"bytes = {file.stat().st_size}"])
+        with explained(self.uri):
+            return [row["path"] for row in self.table.search().where(condition).select(["path"]).to_list()]
 
     def add(self, rows: Sequence[Mapping[str, Any]], vectors: Mapping[str, Vectors]) -> None:
         """Add rows, or replace rows with the same path, in one transaction.

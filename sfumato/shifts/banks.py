@@ -46,7 +46,7 @@ templates; if its position varied, the averaged difference at each position woul
 
 def templated(word: str) -> list[str]:
     """Return the built-in sentences with a word or phrase."""
-    return [template.format(word) for template in TEMPLATES]
+    return [template.format(word.strip()) for template in TEMPLATES]
 
 
 def read_bank(path: str | os.PathLike[str]) -> list[str]:
@@ -70,6 +70,12 @@ def check_size(sentences: Sequence[str], name: str) -> None:
     """Raise BadInput if a bank has fewer than two sentences; the message begins with `name`."""
     if len(sentences) < 2:
         raise BadInput(f"{name} needs at least 2 sentences, one per line, and has {len(sentences)}.")
+
+
+def check_different(source: Sequence[str], target: Sequence[str]) -> None:
+    """Raise BadInput if two banks have the same sentences, whose direction is zero."""
+    if list(source) == list(target):
+        raise BadInput("The source and the target of the direction are equal, so that it is zero: give different ones.")
 
 
 def check_bank(text_encoders: "Sequence[TextEncoder]", sentences: Sequence[str], name: str) -> None:

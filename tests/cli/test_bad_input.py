@@ -62,8 +62,8 @@ MISTAKES = {
     f"{EDIT} -o out.png --init-image photo.png": "use IMAGE, the first argument",
     f"{EDIT} -o out.png --seed -1": "'-1' is not an integer (at least 0)",
     f"{EDIT} -o out.png --method ddim --eta 0.5": "--eta",
-    f"{EDIT} -o out.png --model emoji --device tpu": "no device",
-    f"{EDIT} -o out.png --model emoji --device cuda:99": "not on this machine",
+    "edit photo.png --to green --model emoji -o out.png --device tpu": "no device",
+    "edit photo.png --to green --model emoji -o out.png --device cuda:99": "not on this machine",
     f"{EDIT} -o out.png --dtype int8": "no precision",
     f"{EDIT} -o out.png --max-pixels 659": "30 x 22 = 660 pixels, more than the limit of 659",
     f"{EDIT} -o out.png --max-pixels 0": "is not an integer (at least 1)",
@@ -94,6 +94,8 @@ MISTAKES = {
     "metrics photo.png photo.png --max-pixels 659": "limit of 659",
     "generate red -o out.png --size 0 --model nosuch": "is not a size in pixels",
     "generate red -o out.png --size 8x --model nosuch": "is not a size in pixels",
+    "generate red -o out.png --size 8200x64 --model nosuch": "such as 64 or 96x64, at most 8192",
+    f"{EDIT} -o out.png --resolution 8193": "is not a number of pixels up to 8192, native or full",
     "generate red -o out.png --steps 0 --model nosuch": "between 1 and 1000",
     "generate red -o folder.png --model nosuch": "is a folder",
     "recipe photo.png": "no sfumato recipe",
@@ -151,10 +153,23 @@ def test_invalid_input_gives_one_line_and_writes_nothing(sfumato, typed, tiny_sd
         ("sweep photo.png --to cat --to dog -o sweep", "--to"),
         ("sweep photo.png --to cat --method ddim --method plug-and-play -o sweep", "--method"),
         ("invert photo.png --method ddim --method=sdedit -o out.safetensors", "--method"),
+        ("invert photo.png --from A --from B -o out.safetensors", "--from"),
+        ("edit photo.png --to cat -o out.png --model emoji --model nosuch", "--model"),
+        ("edit photo.png --to cat -o out.png --mask photo.png --mask=photo.png", "--mask"),
+        ("edit photo.png --to cat -o out.png -oother.png", "--out"),
+        ("edit photo.png --to cat -o out.png --steps 4 --steps 4", "--steps"),
+        ("edit photo.png --to cat -o out.png --auto --auto 0.5", "--auto"),
+        ("interpolate photo.png photo.png -o film --from a b --from c d", "--from"),
     ],
 )
 def test_a_second_value_for_a_command_that_takes_one_is_refused(sfumato, typed, twice):
     assert f"{twice} was given twice: this command takes one" in sfumato(*typed.split()).refused()
+
+
+def test_a_switch_is_given_on_or_off(sfumato):
+    words = ("edit", "photo.png", "-o", "out.png", "--method", "pullback", "--normalise")
+    assert "--normalise was given on and off" in sfumato(*words, "--no-normalise").refused()
+    assert "no model nosuch" in sfumato(*words, "--normalise", "--model", "nosuch").refused()
 
 
 @pytest.mark.usefixtures("mistakes")

@@ -42,8 +42,8 @@ def typed(sfumato, folder, tiny_sd_folder, tmp_path_factory):
     save_clip(clip)
     small.layout(folder / "pie")
     (folder / "rows.toml").write_text(ROWS)
-    fixed = ("--data", "pie", "--rows", "rows.toml", "--model", tiny_sd_folder, "--clip", clip, "--out", "out")
-    return lambda *words: sfumato("bench", "piebench", *fixed, *words)
+    fixed = ("bench", "piebench", "--data", "pie", "--rows", "rows.toml", "--clip", clip, "--out", "out")
+    return lambda *words, model=tiny_sd_folder: sfumato(*fixed, "--model", model, *words)
 
 
 def test_bench_writes_table_and_reports_and_resumes(typed, folder):
@@ -116,7 +116,7 @@ def test_splits_option_selects_edits(typed):
 
 def test_another_model_requires_another_output_folder(typed, tiny_sd2_folder):
     typed("--limit", 1)
-    run = typed("--limit", 1, "--model", tiny_sd2_folder)
+    run = typed("--limit", 1, model=tiny_sd2_folder)
     assert run.code == 2
     assert "another model" in run.err
 

@@ -34,6 +34,17 @@ def test_generate_writes_one_file_for_each_prompt_and_seed(sfumato, tiny_sd_fold
     assert (recipe["dtype"], recipe["device"]) == ("bfloat16", "cpu")
 
 
+def test_flags_with_several_values_collect_them(sfumato, tiny_sd_folder):
+    words = ("-o", "g.png", "--model", tiny_sd_folder, "--steps", 1, "--json")
+    run = sfumato("generate", "red apple", "--seed", 4, "--seed", 5, 6, *words)
+    assert run.json["parameters"]["seeds"] == [4, 5, 6]
+    words = ("-o", "d.safetensors", "--model", tiny_sd_folder, "--steps", 1, "-n", 2, "--samples", 4, "--json")
+    found = sfumato("directions", "find", "--prompt", "cat", "--prompt", "dog", *words, "--names", "a", "--names=b")
+    assert [each["name"] for each in found.json["directions"]] == ["a", "b"]
+    assert found.json["prompts"] == ["cat", "dog"]
+    assert sfumato("demo", "--only", "heart", "--only", "nosuch").refused()
+
+
 WITH_RECIPES = {
     "film/frame-01.png": ("interpolate", "photo.png", "photo.png", "-o", "film", "--frames", 2, "--steps", 1),
     "out.png": ("directions", "apply", "photo.png", "d.safetensors", "-o", "out.png", "--no-normalise"),

@@ -108,6 +108,39 @@ def test_preset_is_based_on_a_recipe(sfumato, model):
     assert made("--recipe", "two.png", "--model", model) == ("photo.png", "two cat", 8, 5)
 
 
+def test_flags_of_a_preset_are_flags_behind_dashes_too(sfumato, model):
+    preset("quick", f'[generate]\nmodel = "{model}"\nsteps = 1\nseed = [1, 2]\nnegative-prompt = "bad"\n')
+    run = sfumato("generate", "-o", "g.png", "--json", "--preset", "quick", "red", "--", "-red, noto", "--seed=5")
+    assert run.json["parameters"]["prompts"] == ["red"] * 2 + ["-red, noto"] * 2 + ["--seed=5"] * 2
+    assert run.json["parameters"]["seeds"] == [1, 2] * 3
+    assert run.json["parameters"]["negative_prompt"] == "bad"
+    edit = (*EDIT[:1], *EDIT[2:], "--model", model)
+    assert sfumato(*edit, "--", "photo.png").code == 0
+    again = ("edit", "--recipe", "out.png", "-o", "again.png", "--model", model, "--", "photo.png")
+    assert sfumato(*again).files == {"again.png"}
+    assert read_recipe("again.png")["prompt"] == "green cat"
+
+
+def test_command_line_overrides_a_preset_under_all_names_of_a_flag(sfumato, model):
+    preset(
+        "two",
+        f'[edit]\nmodel = "{model}"\nsteps = 2\nout = "no.png"\n"prompt-to-prompt.self-steps" = 0.5\nseed = [1, 2]\n',
+    )
+    methods = ("--method", "prompt-to-prompt", "--method", "colour", "--colour", "red")
+    run = sfumato(*EDIT[:-2], "-oout.png", "--preset", "two", *methods, "--self-steps", 0, "--seed", 4)
+    assert run.files == {"out.png"}, run.err
+    assert (read_recipe("out.png")["methods"][0]["self_steps"], read_recipe("out.png")["seed"]) == (0, 4)
+
+
+def test_several_presets_and_flags_with_two_values(sfumato, model):
+    preset("one", f'[interpolate]\nmodel = "{model}"\nfrom = ["cat", "dog"]\nsteps = 1\nframes = 3\n')
+    preset("two", "[interpolate]\nframes = 2\n")
+    run = sfumato("interpolate", "photo.png", "photo.png", "-o", "film", "--preset", "one", "--preset", "two", "--json")
+    assert run.code == 0, run.err
+    assert run.json["parameters"]["frames"] == 2
+    assert run.json["parameters"]["prompts"] == ["cat", "dog"]
+
+
 def test_preset_sets_boolean_flags(sfumato, model):
     preset("off", f'[edit]\nmodel = "{model}"\nmethod = "pullback"\nnormalise = false\nno-residual = true\nsteps = 3\n')
     assert sfumato(*EDIT, "--preset", "off").code == 0
@@ -124,6 +157,9 @@ def test_preset_sets_boolean_flags(sfumato, model):
         ("[edit]\nsteps = {a = 1}\n", "must be a text, a number"),
         ("[edit]\nsteps = 'many'\n", "'many' is not an integer"),
         ("[edit]\nsteps = 0\n", "between 1 and 1000"),
+        ("[edit]\nsteps = false\n", "has steps = false, but --steps takes a value"),
+        ("[edit]\nmask = true\n", "has mask = true, but --mask takes a value"),
+        ("[edit]\nseed = false\n", "has seed = false, but --seed takes a value"),
         ("[edit]\npreset = 'q'\n", "has 'preset', which is read before presets: give --preset"),
         ("[edit]\ndebug = true\n", "has 'debug', which is read before presets: give --debug"),
     ],

@@ -100,13 +100,17 @@ def test_commands_print_notes_and_add_them_to_json(sfumato, folder, tiny_sd_fold
     assert [line.partition(": ")[2] for line in run.err.splitlines()] == run.json["notes"]
     assert "large.png is 96 x 90 pixels" in run.json["notes"][0]
     assert '"(apple:1.2)"' in run.json["notes"][1]
-    for words in (
-        ("generate", "a [cat|dog]", "--size", "96x88", *model, "-o", "new.png"),
-        ("invert", "large.png", "--from", "a [cat|dog]", *model, "-o", "large.safetensors"),
+    film = ("large.png", "large.png", "--from", "a [cat|dog]", "dog", "--frames", 2)
+    for words, remedy in (
+        (("generate", "a [cat|dog]", "--size", "96x88", *model, "-o", "new.png"), "leave --size out"),
+        (("interpolate", *film, *model, "-o", "film"), "scale both images"),
+        (("invert", "large.png", "--from", "a [cat|dog]", *model, "-o", "large.safetensors"), "--resolution sets"),
     ):
         run = sfumato(*words)
         assert run.code == 0, run.err
         assert ["96 x " in line for line in run.err.splitlines()] == [True, False]
+        assert remedy in run.err
+        assert ("--resolution" in run.err) == (words[0] == "invert")
         assert '"[cat|dog]"' in run.err
     assert sfumato("edit", "photo.png", *prompts[:1], "red apple", *prompts[2:], *model, "-o", "out.png").err == ""
 

@@ -86,6 +86,12 @@ def test_closed_pipe_prints_no_error():
         (NonFinite("step 3: z holds NaN."), 1, "sfumato: step 3: z holds NaN.\n"),
         (RuntimeError("something\nlong"), 1, "sfumato: RuntimeError: something (--debug shows the traceback).\n"),
         (MemoryError(), 1, "sfumato: there is not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            1,
+            "sfumato: there is not enough memory",
+        ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), 1, "sfumato: there is not enough memory"),
         (KeyboardInterrupt(), 130, "sfumato: stopped"),
     ],
 )

@@ -1,12 +1,15 @@
 """Model options on the command line: in the help of `models`, in outputs and recipes; invalid values are rejected."""
 
 import json
+from pathlib import Path
 
+import pytest
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 from sfumato.cli.flags import MODEL_OPTIONS
+from sfumato.examples import examples
 from tests import tiny
 from tests.models.lora_made import write_lora
 
@@ -35,6 +38,61 @@ def test_model_options_are_used_and_recorded(sfumato, tiny_sd_folder, tmp_path):
     recipe = json.loads(sfumato("recipe", str(tmp_path / "b.png")).out)
     assert "toon.safetensors" in json.dumps(recipe)
     assert str(tmp_path) not in json.dumps(recipe)
+
+
+FILES = ("--lora", "toon.safetensors:0.5", "--textual-inversion", "toy.safetensors:<toy>", "--steps", 1)
+INVERT = ("invert", "photo.png", "--from", "red", *FILES)
+FIND = ("directions", "find", "-n", 1, "--samples", 2, *FILES)
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (INVERT, "toon.safetensors"),
+        (INVERT, "toy.safetensors"),
+        (INVERT, "one.safetensors"),
+        ((*INVERT, "--model", "model"), "model/unet/diffusion_pytorch_model.safetensors"),
+        (FIND, "toon.safetensors"),
+        (FIND, "one.safetensors"),
+        (("edit", "photo.png", "--from", "red", "--to", "green", *FILES), "link.png"),
+        (("generate", "red", *FILES), "link.png"),
+        (("style", "photo.png", "photo.png", "--parasol", "one.safetensors", *FILES[:4]), "link.png"),
+        (("demo", *FILES[:4]), "link.png"),
+        (("demo",), examples()[0].path),
+    ],
+)
+def test_files_of_the_model_are_not_overwritten(sfumato, tiny_sd_folder, words, out):
+    for name in ("toon", "toy", "one"):
+        Path(f"{name}.safetensors").write_bytes(b"weights")
+    Path("link.png").symlink_to("toon.safetensors")
+    Path("model").symlink_to(tiny_sd_folder)
+    model = () if "--model" in words else ("--model", "one.safetensors")
+    assert f"{out} is an input of this command" in sfumato(*words, *model, "-o", out).refused()
+
+
+def test_files_of_another_kind_are_named(sfumato, tiny_sd_folder):
+    weights = {"x": torch.zeros(1)}
+    model = ("--model", tiny_sd_folder)
+    assert sfumato("invert", "photo.png", "-o", "new.safetensors", "--steps", 2, *model).code == 0
+    for name, kind in (("old", "sfumato.inversion.1"), ("other", "pt")):
+        save_file(weights, f"{name}.safetensors", {"format": kind})
+    save_file(weights, "MODEL.SAFETENSORS")
+    Path("model.CKPT").touch()
+    to = ("--to", "green", "-o", "out.png")
+    for words, says in (
+        (("edit", "photo.png", "--model", "new.safetensors", *to), "saved (inversion), not a model: give the model"),
+        (("edit", "photo.png", "--model", "MODEL.SAFETENSORS", *to), "must end in .safetensors in small letters"),
+        (("edit", "photo.png", "--model", "model.CKPT", *to), "is a pickle"),
+        (("edit", "photo.png", "--model", "other.safetensors", *to), "give --config (in Python: config=)"),
+        (
+            ("edit", "photo.png", "--model", tiny_sd_folder, "--config", "x", *to),
+            "--config (in Python: config=) is for",
+        ),
+        (("edit", "other.safetensors", *to), "other.safetensors is a safetensors file, but not an inversion: give an"),
+        (("edit", "old.safetensors", *to), "is an inversion of another version of sfumato: invert the image again"),
+        (("directions", "list", "new.safetensors"), "(sfumato.inversion.2), but not a set of directions: give a set"),
+    ):
+        assert says in sfumato(*words).refused(), words
 
 
 def test_invalid_model_options_give_one_line(sfumato, tiny_sd_folder, tmp_path):

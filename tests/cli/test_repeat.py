@@ -68,6 +68,24 @@ def test_flags_and_images_override_the_recipe(edit, folder):
     assert (read_recipe("third.png")["method"], read_recipe("third.png")["prompt"]) == ("ddim", "green cat"), run.err
 
 
+def test_mask_and_tiles_of_the_recipe_can_be_left_out(edit, folder):
+    """The message about a mask that does not fit names the recipe and the flag; the mask need not exist."""
+    Image.fromarray(np.full((22, 30), 255, np.uint8)).save("mask.png")
+    tiny_image(40, 48).save("other.png")
+    assert edit(*ONE, "--mask", "mask.png", "--resolution", "full", "--tiles").code == 0
+    again = ("other.png", *AGAIN, "--resolution", "native")
+    assert "; --no-mask leaves out the mask of the recipe of out.png." in edit(*again).refused()
+    Path("mask.png").unlink()
+    assert "give --mask or --no-mask." in edit(*again).refused()
+    run = edit(*again, "--no-mask")
+    assert run.code == 0, run.err
+    found = read_recipe("again.png")
+    assert (found["masked"], found.get("tiles", False), found["resolution"]) == (False, False, "native")
+    Path("p.toml").write_text('[edit]\nmask = "nosuch.png"\nmask-words = "cat"\ntiles = true\nresolution = "full"\n')
+    assert edit(*ONE, "--preset", "p.toml", "--no-mask", "--resolution", "native").code == 0
+    assert (read_recipe("out.png")["masked"], "region" in read_recipe("out.png")) == (False, False)
+
+
 def test_max_pixels_applies_to_the_image_with_the_recipe(edit, folder, edited_once):
     Path("out.png").write_bytes(edited_once)
     tiny_image(16, 16).save(folder / "small.png")

@@ -66,8 +66,8 @@ def test_recipe_repeats_resolution_and_tiles(sfumato, model):
     [
         (("--tiles",), "give --resolution full"),
         (("--tiles", "--resolution", "native"), "give --resolution full"),
-        (("--resolution", "big"), "'big' is not a number of pixels, native or full"),
-        (("--resolution", "0"), "'0' is not a number of pixels, native or full"),
+        (("--resolution", "big"), "'big' is not a number of pixels up to 8192, native or full"),
+        (("--resolution", "0"), "'0' is not a number of pixels up to 8192, native or full"),
     ],
 )
 def test_invalid_resolution_and_tiles_are_rejected(sfumato, command, words, sentence):

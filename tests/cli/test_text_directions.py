@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sfumato.api import load
+from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import templated
 from sfumato.shifts.text_direction import TextDirection
@@ -47,6 +48,15 @@ def test_saved_direction_gives_the_edit_of_its_words(sfumato, made, model):
     assert not np.array_equal(pixels("none.png"), pixels("w.png"))
 
 
+def test_equal_words_and_banks_are_noted(sfumato, model, folder):
+    with pytest.raises(BadInput, match="are equal"):
+        load(str(model[1]), "cpu").text_direction("cat", "cat ")
+    (folder / "bank.txt").write_text("a cat\nred cat\n")
+    for side, given in (("word", "cat"), ("bank", "bank.txt")):
+        words = (*EDIT, f"--source-{side}", given, f"--target-{side}", given, "-o", "out.png", "--json", *model)
+        assert "pix2pix-zero had no effect: the source" in sfumato(*words).json["notes"][-1]
+
+
 def test_bank_file_is_written_and_used(sfumato, model):
     assert sfumato("directions", "bank", "cat", "-o", "cats.txt").files == {"cats.txt"}
     bank = Path("cats.txt")
@@ -75,9 +85,9 @@ def test_methods_reject_the_other_kind_of_direction_file(sfumato, made, model):
     edit = ("edit", "photo.png", "--from", "red cat", "-o", "out.png", "--steps", 4, *model)
     assert sfumato(*edit, "--method", "pullback", "--directions", "others.safetensors").code == 0
     refused = sfumato(*edit, "--method", "pullback", "--directions", "d.safetensors").refused()
-    assert "not a set of directions of this" in refused
+    assert "not a set of directions: give" in refused
     refused = sfumato(*edit, "--method", "pix2pix-zero", "--direction-file", "others.safetensors").refused()
-    assert "not a text direction of this" in refused
+    assert "not a text direction: give" in refused
 
 
 def test_commands_for_pullback_directions_reject_text_directions(sfumato, made):
@@ -111,6 +121,8 @@ MISTAKES = {
     f"text {WORDS} -o d.safetensors --model nosuch": "no model nosuch",
     "text --target-word dog -o d.safetensors --model nosuch": "one of --source-word and --source-bank",
     f"text {WORDS} --target-bank two.txt -o d.safetensors --model nosuch": "one of --target-word and --target-bank",
+    "text --source-word cat --target-word cat -o d.safetensors --model nosuch": "so that it is zero: give different",
+    "text --source-bank two.txt --target-bank same.txt -o d.safetensors --model nosuch": "so that it is zero",
     "text --source-bank one.txt --target-word dog -o d.safetensors --model nosuch": "one.txt needs at least 2",
     "text --source-bank none.txt --target-word dog -o d.safetensors --model nosuch": "none.txt does not exist",
     "text --source-bank long.txt --target-word dog -o d.safetensors --model tiny": "at most 75: shorten",
@@ -125,7 +137,8 @@ MISTAKES = {
 def test_invalid_input_is_rejected(sfumato, folder, typed, tiny_sd_folder, tiny_ddpm_folder):
     (folder / "tiny").symlink_to(tiny_sd_folder)
     (folder / "pixels").symlink_to(tiny_ddpm_folder)
-    for name, text in {"one.txt": "cat\n", "two.txt": "a\nb\n", "long.txt": "a cat\n" + "cat " * 100}.items():
+    texts = {"one.txt": "cat\n", "two.txt": "a\nb\n", "same.txt": "a\n\nb \n", "long.txt": "a cat\n" + "cat " * 100}
+    for name, text in texts.items():
         (folder / name).write_text(text)
     for name in ("there.safetensors", "there.txt"):
         (folder / name).touch()

@@ -161,7 +161,8 @@ def test_chunks_are_encoded_separately(pair, tiny_folder):
     plain = pair[1]
     words = ["red", "cat", "blue", "star"] * 25  # 100 tokens
     long = " ".join(words)
-    with pytest.raises(BadInput, match=r"100 tokens but this model reads at most 75.*in 2 chunks \(prompt_chunks=2\)"):
+    remedy = r"in 2 chunks with --prompt-chunks 2 \(in Python: prompt_chunks=2\)"
+    with pytest.raises(BadInput, match=f"100 tokens but this model reads at most 75.*{remedy}"):
         plain.condition(long)
     plain.read_prompts(chunks=2)
     found = plain.condition([long, "red"])

@@ -113,6 +113,19 @@ def test_invalid_input_gives_one_line(sfumato, flags, index, tmp_path):
         assert sentence in sfumato(*words).refused(), words
 
 
+def test_contact_sheet_may_not_overwrite_an_indexed_image(sfumato, flags, tmp_path):
+    """Also one that is not found, one that has changed, and under another name; refused before the search."""
+    paths = shapes(tmp_path / "own", 3)
+    assert sfumato("index", "own", "--out", "own.index", *flags).code == 0
+    (tmp_path / "link.png").symlink_to(paths[1])
+    Image.new("RGB", (20, 20), "red").save(paths[2])
+    for out in (paths[0], paths[0].relative_to(tmp_path), "link.png", paths[2]):
+        run = sfumato("search", "own.index", "--style-text", "nosuchword", "-k", 1, *flags, "-o", out)
+        assert "would be overwritten" in run.refused(), out
+    (tmp_path / "sheet.png").write_bytes(b"")
+    assert sfumato("search", "own.index", "--style-text", "flat", *flags, "-o", "sheet.png").code == 0
+
+
 def test_search_by_another_encoder_is_refused(sfumato, flags, index, tmp_path):
     other = save_both(tmp_path / "other", seed=1)
     flags = ["--content-encoder", other[0], "--style-encoder", other[1]]

@@ -163,6 +163,9 @@ def test_style_command_equals_the_method(sfumato_command, api_model, saved, enco
     wanted = inverted.edit("", style=style_image, **options)
     assert np.array_equal(np.asarray(Image.open("out.png").convert("RGB")), wanted.pixels[0])
     Image.open(style_image).save("a,b=c.png")
+    Image.open("photo.png").save("photo.gif", save_all=True, append_images=[Image.new("RGB", (30, 22))])
+    moving = sfumato_command("style", "photo.gif", style_image, "-o", "out3.png", *flags, "--json")
+    assert moving.json["notes"] == ["photo.gif: animated: first frame of 2 used."]
     again = sfumato_command("style", "photo.png", "a,b=c.png", "-o", "out2.png", *flags, "--json")
     assert again.code == 0, again.err
     assert Path("out2.png").is_file()
