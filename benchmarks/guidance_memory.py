@@ -46,7 +46,7 @@ class Kept:
             self.total += storage.nbytes()
             for name in self._inside[-1:]:
                 self.blocks[name] = self.blocks.get(name, 0) + storage.nbytes()
-        return tensor
+        return tensor.detach()
 
     @contextmanager
     def counting(self, unet: nn.Module) -> Iterator[None]:
@@ -59,7 +59,7 @@ class Kept:
                     hooks.callback(module.register_forward_hook(self._leave).remove)
             hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(self.add, lambda saved: saved))
             # tensors saved by taps are counted separately
-            hooks.enter_context(patch.object(attention, "as_it_is", self.add))
+            hooks.enter_context(patch.object(attention, "detached", self.add))
             yield
 
     def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:

@@ -50,7 +50,8 @@ class _SinglePrecision(TorchFunctionMode):
         def pack(saved: Tensor) -> _Saved:
             source = copied.get(saved.untyped_storage().data_ptr())
             # the layer may save a view of the copy, such as the transposed weight
-            return saved if source is None else (source, saved.shape, saved.stride(), saved.storage_offset())
+            # detached, so that an operation that saves its output does not own itself
+            return saved.detach() if source is None else (source, saved.shape, saved.stride(), saved.storage_offset())
 
         args, kwargs = tree_map(copy, (args, kwargs or {}))
         with saved_tensors_hooks(pack, _unpack):

@@ -242,12 +242,16 @@ def _outside_checkpoints(q: Tensor) -> AbstractContextManager[Any]:
 
     The taps are detached when the block is recomputed, so the recomputation does not save the tensors of the maps.
     """
-    return torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is) if q.requires_grad else nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(detached, detached) if q.requires_grad else nullcontext()
 
 
-def as_it_is(saved: Tensor) -> Tensor:
-    """Return a saved tensor unchanged (pack and unpack hook of `torch.autograd.graph.saved_tensors_hooks`)."""
-    return saved
+def detached(saved: Tensor) -> Tensor:
+    """Return a saved tensor without its graph (pack and unpack hook of `torch.autograd.graph.saved_tensors_hooks`).
+
+    An operation that saves its output, such as softmax, would otherwise own a tensor that owns the operation. This
+    reference cycle is invisible to Python's garbage collector, so that the graph would never be freed.
+    """
+    return saved.detach()
 
 
 def _check(name: str, layer: Attention) -> None:

@@ -9,6 +9,7 @@ from sfumato.geometry import BottleneckMap, local_basis
 from sfumato.geometry import single_precision as scope
 from sfumato.models.load import load_model
 from tests.geometry.conftest import T, latents
+from tests.graphs import tensors_with_graph
 
 
 def metric_of(folder, dtype, whole):
@@ -50,3 +51,11 @@ def test_graph_keeps_no_copy_of_the_weights(tiny_folder, monkeypatch):
     assert len(copies) > 20
     assert not any(copy() is not None for copy in copies)
     assert bool(torch.isfinite(jacobian.vjp(torch.ones(1, 1, jacobian.d_h))).all())
+
+
+def test_the_graph_of_a_jacobian_is_freed(tiny_folder):
+    network = load_model(tiny_folder("sd"), "cpu", "bf16")
+    f, x = BottleneckMap(network, T, network.condition(["red cat"])), latents(network, 1).float()
+    before = tensors_with_graph()
+    assert bool(torch.isfinite(f.at(x).h).all())  # evaluated, with its graph
+    assert tensors_with_graph() == before

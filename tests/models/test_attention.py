@@ -10,6 +10,7 @@ from sfumato.models.attention import Layers, RecordMaps, ReplaceMaps
 from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace, tapped
 from tests.explicit import Explicit, attention_of, explicit
+from tests.graphs import tensors_with_graph
 
 EVERY = ReplaceMaps(Layers(), lambda name, maps: maps.clone())
 
@@ -242,3 +243,18 @@ def test_gradients_are_equal_with_gradient_checkpointing(sd):
     plain = gradient()
     sd.unet.enable_gradient_checkpointing()
     torch.testing.assert_close(gradient(), plain)
+
+
+def test_the_graph_of_recorded_maps_is_freed(sd):
+    """Softmax saves its output: a hook that keeps this tensor with its graph would make a cycle that is never freed."""
+    x, t, condition = asked(sd, 1)
+
+    def differentiate():
+        moved, record = x.clone().requires_grad_(), RecordMaps(Layers())
+        eps = sd.predict(moved, t, condition, taps=[record])
+        energy = sum(maps.square().sum() for maps in record.maps.values()) + eps.sum()
+        torch.autograd.grad(energy, moved, retain_graph=True)  # without it, the backward pass breaks the cycle
+
+    before = tensors_with_graph()
+    differentiate()
+    assert tensors_with_graph() == before
