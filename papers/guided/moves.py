@@ -19,6 +19,8 @@ RIGHT = 0.15
 """Displacement to the right, as a share of the width."""
 FACTORS = (0.7, 1.4)
 """Factors of the width and height."""
+SCALE, LARGER = 0.3, 1.0
+"""Energy scales: that of all edits, which is the default of the bundled model, and that of the method."""
 ASKED = {f"resize {factor:g}{more}": factor for factor in FACTORS for more in ("", ", without appearance")}
 """Requested factor of the edits that have one."""
 MARGIN = 1 / 32
@@ -48,8 +50,10 @@ def measure(study: Study) -> Numbers:
 def edits_of(word: str) -> dict[str, dict[str, Any]]:
     """Options of every edit of an object, by name."""
     edits: dict[str, dict[str, Any]] = {"still": {"energy_scale": 0.0}}
-    edits["move"] = {"move": f"{word}: {RIGHT}, 0"}
-    edits |= {f"resize {factor:g}": {"resize": f"{word}: {factor}"} for factor in FACTORS}
+    edits["move"] = {"move": f"{word}: {RIGHT}, 0", "energy_scale": SCALE}
+    edits[f"move, energy scale {LARGER:g}"] = edits["move"] | {"energy_scale": LARGER}
+    for factor in FACTORS:
+        edits[f"resize {factor:g}"] = {"resize": f"{word}: {factor}", "energy_scale": SCALE}
     return edits | {"resize 0.7, without appearance": edits["resize 0.7"] | {"appearance_weight": 0.0}}
 
 

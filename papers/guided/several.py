@@ -15,6 +15,8 @@ from sfumato.metrics.objects import found_boxes
 VERSION = 2
 OTHERS = 98
 """Number of captions of other emoji that the two captions of a prompt are ranked with."""
+GUIDANCE = 4.0
+"""Guidance scale of all images, the default of the bundled model."""
 SIDE = 0.45
 """Side of the objects of the real images, as a share of the image."""
 METHODS = ("plain sampling", "attend-and-excite", "objects")
@@ -56,7 +58,8 @@ def generated(study: Study, method: str, pair: Pair, styles: Sequence[str], seed
     """Generate "A and B, STYLE" in all styles in one call."""
     methods: list[Any] = [] if method == METHODS[0] else [(method, {"objects": ", ".join(pair)})]
     prompts = [f"{' and '.join(pair)}, {style}" for style in styles]
-    return study.model.generate(prompts, methods=methods, seed=seed, steps=study.size.steps).pixels
+    options: dict[str, Any] = {"seed": seed, "steps": study.size.steps, "guidance_scale": GUIDANCE}
+    return study.model.generate(prompts, methods=methods, **options).pixels
 
 
 def composed(drawings: Mapping[str, Pixels], pair: Pair, styles: Sequence[str]) -> list[Pixels]:

@@ -53,7 +53,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     several = "output image; several results become out-0.png, out-1.png, ..."
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=several)
     parser.add_argument("--out-dir", type=Path, metavar="FOLDER", help="or a folder for NAME.png of every image")
-    text = "repeat this image's edit, also on another IMAGE (--no-mask: without mask)"
+    text = "repeat the edit that made this image, or apply it to IMAGE; --no-mask leaves out its mask"
     parser.add_argument("--recipe", metavar="FILE", help=text)
     add_masks(parser)
     add_no_mask(parser)
@@ -170,13 +170,15 @@ def _outputs(arguments: Namespace, found: Sources, methods: Composed) -> list[Pa
 
 def _mask(arguments: Namespace, found: Sources) -> "tuple[Mask | None, list[str]]":
     """The mask with remarks. Raises BadInput; with --recipe, the message says how to edit without the recipe's mask."""
+    if arguments.no_mask and (arguments.mask or arguments.mask_words or arguments.mask_difference):
+        raise BadInput("give --no-mask or a mask, not both.")
     try:
         return read_mask_of(arguments, *found.sizes)
     except BadInput as error:
         if arguments.recipe is None or arguments.mask is None:
             raise
         recipe = printable(arguments.recipe)
-        raise BadInput(f"{str(error).rstrip('.')}; --no-mask leaves out the mask of the recipe of {recipe}.") from error
+        raise BadInput(f"{str(error).rstrip('.')}; --no-mask leaves out a mask of the recipe of {recipe}.") from error
 
 
 def _planned(found: Sources, methods: Composed) -> dict[str, Any]:

@@ -87,8 +87,8 @@ def load_model(arguments: Namespace) -> "Model":
 def model_files(arguments: Namespace) -> list[str]:
     """The files of the model that the flags of `add_model` select, which a command must not overwrite.
 
-    These are a model in one file or the weights of a folder, LoRAs and textual inversions. A missing model is reported
-    by `load_model`.
+    These are a model in one file or the weights of the components of a folder, LoRAs and textual inversions. A missing
+    model is reported by `load_model`.
 
     Raises:
         BadInput: there is no such LoRA or textual inversion.
@@ -100,7 +100,7 @@ def model_files(arguments: Namespace) -> list[str]:
     files += [place_and_word(each)[0] for each in arguments.textual_inversion]
     with suppress(BadInput):
         place = place_of(arguments.model)
-        files += [] if place is None else place.rglob("*.safetensors") if place.is_dir() else [place]
+        files += [] if place is None else place.glob("*/*.safetensors") if place.is_dir() else [place]
     return list(map(str, files))
 
 

@@ -152,7 +152,7 @@ def read_image_and_notes(path: str, max_pixels: int, *, restores: bool = True) -
     from sfumato.images import read_image
 
     image = read_image(path, max_pixels)
-    written = ", written in 16 by PNG and TIFF" if restores and image.samples16 is not None else ""
+    written = ", but PNG and TIFF outputs have 16" if restores and image.samples16 is not None else ""
     notes = [f"{image.name}: {image.note}{written}."] if image.note else []
     for sentence in notes:
         remark(sentence)

@@ -18,7 +18,7 @@ _WIDEST = 100
 
 
 class _Store(argparse._StoreAction):
-    """Store the value of a flag, which is given once; a flag that takes several values collects those of every time."""
+    """Store the value of a flag, which is given once; several occurrences of a flag with several values are joined."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if option_string is not None and self in parser.given:
@@ -37,7 +37,7 @@ class Switch(argparse.BooleanOptionalAction):
         before = getattr(namespace, self.dest)
         super().__call__(parser, namespace, values, option_string)
         if before not in (None, getattr(namespace, self.dest)):
-            parser.error(f"{self.option_strings[0]} was given on and off: give it once")
+            parser.error(f"{self.option_strings[0]} and its opposite were both given: give one of them")
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -62,7 +62,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 class CommandParser(argparse.ArgumentParser):
     """A parser that raises BadInput instead of printing its usage, and does not accept abbreviated options.
 
-    A flag with one value that is given twice is an error, so that no value is ignored, as argparse does.
+    A flag with one value that is given twice is an error, where argparse would silently keep the last value.
 
     Attributes:
         given: the arguments that have been read.

@@ -79,7 +79,9 @@ def read_image(
     samples16 = found.samples16 if found.icc is None or colours.icc is not None else None
     if samples16 is not None and samples16.ndim == 2 and alpha is not None:  # a transparent level
         samples16 = np.stack([samples16, alpha.astype(np.uint16) * 257], axis=-1)
-    clear = "" if alpha is None or alpha.any() else "transparent everywhere: remove the alpha channel to see an edit"
+    clear = (
+        "" if alpha is None or alpha.any() else "all pixels are transparent: remove the alpha channel to see an edit"
+    )
     note = "; ".join(part for part in (*found.notes, clear, colours.note, found.depth) if part)
     return LoadedImage(
         rgb, alpha, colours.native, colours.icc, mode, name, note, background,

@@ -40,12 +40,12 @@ def from_array(pixels: NDArray[Any]) -> Image.Image:
 def depth_note(image: Image.Image) -> str:
     """Note for an image with more than 8 bits per channel, else ""; call it before the pixels are decoded."""
     if image.mode == "F":
-        return f"32-bit floating-point samples: {_IN_EIGHT}"
+        return f"32-bit floating-point samples, {_IN_EIGHT}"
     if image.mode.startswith("I;16") or any(order in _raw_modes(image) for order in (";16B", ";16L", ";16N")):
-        return f"16 bits per channel: {_IN_EIGHT}"
+        return f"16 bits per channel, {_IN_EIGHT}"
     if image.format == "HEIF" and (bits := image.info.get("bit_depth", 8)) > 8:
-        return f"{bits} bits per channel: {_IN_EIGHT}"
-    return f"more than 8 bits per channel: {_IN_EIGHT}" if image.mode == "I" else ""
+        return f"{bits} bits per channel, {_IN_EIGHT}"
+    return f"more than 8 bits per channel, {_IN_EIGHT}" if image.mode == "I" else ""
 
 
 def grey_tiff(image: Image.Image) -> Callable[[Image.Image], Image.Image]:

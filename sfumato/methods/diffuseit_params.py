@@ -179,7 +179,8 @@ class DiffuseITParams(InversionParams):
         """Check the proportions of the target image, and the texts that the losses need. Raises BadInput."""
         if self.target is not None and self.pixel_weight:
             height, width = self.target.shape[-2:]
-            check_proportions((width, height), self.target_image, size, ", or set pixel_weight to 0")
+            otherwise = ", or set pixel_weight to 0"
+            check_proportions((width, height), self.target_image, size, network.latent_multiple, otherwise)
         if not self.uses_text:
             return
         if network.takes_text and not prompts and not (self.source_text.strip() and self.target_text.strip()):

@@ -79,20 +79,24 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
     return found
 
 
-def check_proportions(pixels: tuple[int, int], path: str, size: tuple[int, int], otherwise: str = "") -> None:
+def check_proportions(
+    pixels: tuple[int, int], path: str, size: tuple[int, int], multiple: int, otherwise: str = ""
+) -> None:
     """Check that a reference image has the aspect ratio of the edited image.
 
     Args:
         pixels: width and height of the reference image, which is scaled to the size of the edited image.
         path: file of the reference image.
-        size: height and width of the latents of the edited image.
+        size: height and width of the latents of the edited image, which may be padded.
+        multiple: the latents are padded to multiples of this number (`DiffusionModel.latent_multiple`).
         otherwise: an alternative to cropping, for the message.
 
     Raises:
-        BadInput: the aspect ratios differ by more than `PROPORTIONS`.
+        BadInput: the aspect ratio differs by more than `PROPORTIONS` from all that the edited image may have.
     """
     width, height = pixels
-    if abs(width * size[0] / (height * size[1]) - 1) > PROPORTIONS:
+    least, most = (size[1] - multiple) / size[0], size[1] / max(size[0] - multiple, 1)
+    if not least * (1 - PROPORTIONS) <= width / height <= most * (1 + PROPORTIONS):
         raise BadInput(
             f"{printable(path)} has {width} x {height} pixels: crop it to the proportions of the edited image, "
             f"{size[1]} : {size[0]}{otherwise}."

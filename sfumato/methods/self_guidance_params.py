@@ -207,7 +207,7 @@ class SelfGuidanceParams(DeterministicParams):
             for word in self.named():
                 target.positions(word)
         for path, image in self.loaded_images.items():
-            check_proportions(image.size, path, size)
+            check_proportions(image.size, path, size, network.latent_multiple)
         shown = self.images()
         there = dict(zip(shown, read_prompts(network, [each.prompt for each in shown]), strict=True))
         for taken in [*self.restyled().values(), *self.objects_from_images().values()]:

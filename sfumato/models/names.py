@@ -40,7 +40,7 @@ def place_of(name: str) -> Path | None:
         if not path.exists():
             raise BadInput(f"There is no file {path}; give the path of a .safetensors file.")
         if path.suffix != ".safetensors":  # diffusers takes such a file for a pickle
-            raise BadInput(f"{path} must end in .safetensors in small letters: rename it.")
+            raise BadInput(f"{path} must end in .safetensors in lower case: rename it.")
         return path
     if name in bundled:
         return bundled[name]

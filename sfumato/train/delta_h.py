@@ -133,7 +133,7 @@ class DeltaHTask:
     def _interval(self, measured: tuple[int, int], before: Mapping[str, str] | None) -> tuple[int, int]:
         """t_edit and t_boost: from the recipe, else (t_edit only) from the newest checkpoint, else as measured.
 
-        A measured t_boost is limited to t_edit, whatever its source, so that boosting begins after the edit.
+        A measured t_boost is limited to the t_edit that is used, so that boosting begins after the edit.
         """
         began = int((before or {}).get("loss.t_edit", measured[0]))
         t_edit = began if self.loss.t_edit == MEASURED else self.loss.t_edit

@@ -168,7 +168,7 @@ def test_a_second_value_for_a_command_that_takes_one_is_refused(sfumato, typed, 
 
 def test_a_switch_is_given_on_or_off(sfumato):
     words = ("edit", "photo.png", "-o", "out.png", "--method", "pullback", "--normalise")
-    assert "--normalise was given on and off" in sfumato(*words, "--no-normalise").refused()
+    assert "--normalise and its opposite were both given" in sfumato(*words, "--no-normalise").refused()
     assert "no model nosuch" in sfumato(*words, "--normalise", "--model", "nosuch").refused()
 
 

@@ -120,15 +120,15 @@ def test_16_bit_input_reports_editing_in_8_bits(edit, folder):
     deep = np.random.default_rng(0).integers(0, 2**16, (22, 30)).astype(np.uint16)
     Image.fromarray(deep).save("deep.png")
     run = edit("--json", image="deep.png")
-    assert run.json["notes"] == ["deep.png: 16 bits per channel: read in 8 bits, written in 16 by PNG and TIFF."]
-    assert run.err == "sfumato: deep.png: 16 bits per channel: read in 8 bits, written in 16 by PNG and TIFF.\n"
+    assert run.json["notes"] == ["deep.png: 16 bits per channel, read in 8 bits, but PNG and TIFF outputs have 16."]
+    assert run.err == "sfumato: deep.png: 16 bits per channel, read in 8 bits, but PNG and TIFF outputs have 16.\n"
 
 
 @pytest.mark.parametrize("words", [("invert", "deep.png", "-o", "x.safetensors"), ("metrics", "deep.png", "photo.png")])
 def test_depth_of_the_output_is_stated_only_if_there_is_one(sfumato, tiny_sd_folder, words):
     Image.fromarray(np.arange(22 * 30, dtype=np.uint16).reshape(22, 30) * 99).save("deep.png")
     words += ("--steps", 2, "--model", tiny_sd_folder) if words[0] == "invert" else ("--clip", SHIPPED)
-    assert "sfumato: deep.png: 16 bits per channel: read in 8 bits.\n" in sfumato(*words).err
+    assert "sfumato: deep.png: 16 bits per channel, read in 8 bits.\n" in sfumato(*words).err
 
 
 def test_what_an_inversion_lacks_is_named(sfumato, tiny_sd_folder):
@@ -152,7 +152,7 @@ def test_image_without_visible_pixels_is_noted(edit):
     photo.putalpha(0)
     photo.save("clear.png")
     notes = edit("--json", image="clear.png").json["notes"]
-    assert notes == ["clear.png: transparent everywhere: remove the alpha channel to see an edit."]
+    assert notes == ["clear.png: all pixels are transparent: remove the alpha channel to see an edit."]
 
 
 def test_repeated_command_writes_an_identical_file(edit, folder):

@@ -81,7 +81,7 @@ def test_files_of_another_kind_are_named(sfumato, tiny_sd_folder):
     to = ("--to", "green", "-o", "out.png")
     for words, says in (
         (("edit", "photo.png", "--model", "new.safetensors", *to), "saved (inversion), not a model: give the model"),
-        (("edit", "photo.png", "--model", "MODEL.SAFETENSORS", *to), "must end in .safetensors in small letters"),
+        (("edit", "photo.png", "--model", "MODEL.SAFETENSORS", *to), "must end in .safetensors in lower case"),
         (("edit", "photo.png", "--model", "model.CKPT", *to), "is a pickle"),
         (("edit", "photo.png", "--model", "other.safetensors", *to), "give --config (in Python: config=)"),
         (

@@ -74,9 +74,12 @@ def test_mask_and_tiles_of_the_recipe_can_be_left_out(edit, folder):
     tiny_image(40, 48).save("other.png")
     assert edit(*ONE, "--mask", "mask.png", "--resolution", "full", "--tiles").code == 0
     again = ("other.png", *AGAIN, "--resolution", "native")
-    assert "; --no-mask leaves out the mask of the recipe of out.png." in edit(*again).refused()
+    assert "; --no-mask leaves out a mask of the recipe of out.png." in edit(*again).refused()
     Path("mask.png").unlink()
     assert "give --mask or --no-mask." in edit(*again).refused()
+    assert (
+        edit(*again, "--no-mask", "--mask-words", "cat").refused() == "sfumato: give --no-mask or a mask, not both.\n"
+    )
     run = edit(*again, "--no-mask")
     assert run.code == 0, run.err
     found = read_recipe("again.png")

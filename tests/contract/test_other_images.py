@@ -18,6 +18,7 @@ from sfumato.methods.changes import (
     restyle,
     swap,
 )
+from sfumato.methods.other_images import check_proportions
 from tests.tiny import tiny_image
 
 STEPS = {"steps": 4}
@@ -131,3 +132,13 @@ def test_invalid_entries_are_refused_before_any_evaluation(sd, inverted, files, 
     with pytest.raises(BadInput, match='"bird" is not in the prompt'):
         inverted.edit_steps("", methods=[swap("cat", "bird")])
     assert sd.network.count.calls == calls
+
+
+@pytest.mark.parametrize("pixels", [(150, 100), (100, 150), (1920, 1080), (1080, 1920), (128, 128), (500, 333)])
+def test_the_source_itself_has_the_proportions_of_its_padded_latents(pixels):
+    """A model with f = 8 whose latents are padded to multiples of 4."""
+    width, height = pixels
+    size = tuple(-(-side // 32) * 4 for side in (height, width))
+    check_proportions(pixels, "own.png", size, 4)
+    with pytest.raises(BadInput, match="crop it to the proportions"):
+        check_proportions((2 * width, height), "wide.png", size, 4)

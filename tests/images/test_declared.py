@@ -163,7 +163,7 @@ def test_colours_and_depth_of_a_heic_are_noted():
     assert np.abs(found.rgb - shown(CODED[12], srgb_light(found.native / 255))).max() <= 2
     deep, data = heif.from_bytes("RGB;16", (64, 64), bytes(64 * 64 * 6)), io.BytesIO()
     deep.save(data)
-    assert "10 bits per channel: read in 8 bits" in read_image(data.getvalue()).note
+    assert "10 bits per channel, read in 8 bits" in read_image(data.getvalue()).note
 
 
 def test_avif_orientation_is_applied():
