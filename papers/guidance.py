@@ -23,7 +23,19 @@ from typing import Any
 
 import sfumato
 from papers.claim import about_machine, about_model, as_json, say
-from papers.guided import attributes, bottleneck, claims, composed, determinism, keys, moves, objects, several, swaps
+from papers.guided import (
+    attributes,
+    bottleneck,
+    claims,
+    composed,
+    determinism,
+    keys,
+    moves,
+    objects,
+    places,
+    several,
+    swaps,
+)
 from papers.guided.study import Numbers, Size, Study, kept
 from papers.page import publish, reported
 from papers.sizes import add_sizes, chosen_size
@@ -37,10 +49,11 @@ PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
     "keys": (keys.VERSION, keys.measure, ("pairs", "translated")),
     "swaps": (swaps.VERSION, swaps.measure, ("steps", "swapped")),
     "moves": (moves.VERSION, moves.measure, ("steps", "moved")),
+    "places": (places.VERSION, places.measure, ("moved",)),
     "several": (several.VERSION, several.measure, ("steps", "prompts")),
 }
 """Version, measurement and sizes of every part."""
-OF_WORDS = ("moves", "several")
+OF_WORDS = ("moves", "places", "several")
 """Parts that depend on the attention maps of words."""
 
 

@@ -20,9 +20,11 @@ from sfumato.models.taps import Replace
 from sfumato.shifts.asyrp import Asyrp
 from sfumato.shifts.delta_h import DeltaH
 
-VERSION = 2
+VERSION = 3
 AMOUNT = 2.0
 """Factor of delta-h, that of the example in docs/guidance.md."""
+TIMES = 10.0
+"""Norm of the noise that is added to h, as a multiple of the norm of h."""
 AMOUNTS = (-2.0, -1.0, 1.0, 2.0)
 FACES = ("face-smiling", "face-affection", "face-tongue", "face-hand", "face-neutral-skeptical")
 NEAREST = 200
@@ -55,6 +57,22 @@ class Changed(Asyrp):
         if state.t < delta.t_edit:
             return None
         return Replace(MIDDLE, lambda h: (h.float() + weight * self.change(delta(h, state.t), state.t)).to(h.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Noisy(Shift):
+    """Gaussian noise of `times` the norm of h, added to h in P only: the influence of h on the image."""
+
+    times: float
+
+    def prediction_taps(self, state: StepNoise) -> Replace:
+        """h + times |h| z / |z|."""
+
+        def change(h: Tensor) -> Tensor:
+            z = noise_like(h, state.t)
+            return (h.float() + self.times * z * _norm(h.float()) / _norm(z)).to(h.dtype)
+
+        return Replace(MIDDLE, change)
 
 
 class RandomPrediction(Asyrp):
@@ -94,6 +112,7 @@ def measure(study: Study) -> Numbers:
     everything["borrowed"] = edit(asyrp(AMOUNT, Changed, change=lambda dh, t: dh.roll(1, dims=0)))
     same = lambda dh, t: noise_like(dh, t) * _norm(dh) / _norm(noise_like(dh, t))  # noqa: E731
     everything["random in h"] = edit(asyrp(AMOUNT, Changed, change=same))
+    everything[f"{TIMES:g} times h"] = edit(Noisy(TIMES))
     everything["random in eps"] = edit(asyrp(AMOUNT, RandomPrediction))
     return {
         "attribute": delta.attribute,

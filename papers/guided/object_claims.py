@@ -16,7 +16,11 @@ ELSEWHERE = 0.02
 
 def check(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
     """All claims of one model; `model` is appended to each of them."""
-    return [*of_moves(numbers["moves"], model), *of_several(numbers["several"], model)]
+    return [
+        *of_moves(numbers["moves"], model),
+        of_places(numbers["places"], model),
+        *of_several(numbers["several"], model),
+    ]
 
 
 def table(numbers: Mapping[str, Any], model: str) -> list[str]:
@@ -86,6 +90,21 @@ def of_moves(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
             style.positive,
         ),
     ]
+
+
+def of_places(numbers: Mapping[str, Any], model: str = "") -> Claim:
+    """Claim that generated objects appear at the requested place."""
+    away = {
+        name: [abs(x - wanted) for x, wanted in zip(numbers[name], numbers["requested"], strict=True)]
+        for name in ("plain", "placed")
+    }
+    nearer = clustered_difference(away["plain"], away["placed"], numbers["names"])
+    return Claim(
+        f"Self-Guidance places generated objects: median distance at most {MOVE:g} of the width{model}",
+        f"median distance {median(away['placed']):.3f}, without guidance {median(away['plain']):.3f} (n = "
+        f"{len(away['placed'])}); mean {with_error(away['placed'])} and {with_error(away['plain'])} ({nearer})",
+        median(away["placed"]) <= MOVE,
+    )
 
 
 def of_several(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:

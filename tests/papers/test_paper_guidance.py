@@ -108,6 +108,15 @@ def test_claim_of_attributes_follows_the_numbers(nearer):
     assert not both.holds
 
 
+@pytest.mark.parametrize("placed", [True, False])
+def test_claim_of_places_follows_the_numbers(placed):
+    numbers = {"names": list("abcd"), "requested": [0.25, 0.75, 0.25, 0.75], "plain": [0.5, 0.51, 0.49, 0.5]}
+    numbers["placed"] = [0.27, 0.7, 0.3, 0.76] if placed else numbers["plain"]
+    found = object_claims.of_places(numbers)
+    assert found.holds is placed
+    assert ("median distance 0.035" in found.measured) is placed
+
+
 def test_claims_of_several_objects_follow_the_numbers():
     plain, better = [0, 1, 2, 0, 1, 0, 1, 0], [2, 2, 2, 2, 2, 2, 1, 2]
     numbers = {"plain sampling": plain, "attend-and-excite": better, "objects": plain, "pairs": list("abcdefgh")}
