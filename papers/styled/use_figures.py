@@ -18,9 +18,9 @@ Sheet = tuple[list[list[Pixels]], list[list[str]]]
 """Rows of images, and their labels."""
 FOUND = 6
 """Images of a search."""
-SEARCHED = "dog face"
+SEARCHED = "fox"
 """Text of the first search of the session."""
-FIRST, SECOND = "noto-blob", "emojitwo"
+FIRST, SECOND = "twemoji", "fluent-flat"
 """Styles of the session."""
 
 
@@ -113,7 +113,8 @@ def _searched(study: Study) -> list[ImageFile]:
 
 
 def _adapted(study: Study, pixels: Pixels, prompt: str, style: str) -> Pixels:
-    """An image in another style."""
-    options: dict[str, Any] = {"parasol": str(study.parasol), **study.encoders}
+    """An image in another style; its content is that of its name, which the encoder confuses less than the image."""
+    name = prompt.rpartition(", ")[0]
+    options: dict[str, Any] = {"parasol": str(study.parasol), **study.encoders, "content_text": name}
     inverted = study.model.invert(pixels, prompt, method="parasol", steps=study.size.steps)
     return inverted.edit("", style={str(study.styles[style]): 1.0}, **options).pixels[0]
