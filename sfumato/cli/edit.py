@@ -53,7 +53,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     several = "output image; several results become out-0.png, out-1.png, ..."
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=several)
     parser.add_argument("--out-dir", type=Path, metavar="FOLDER", help="or a folder for NAME.png of every image")
-    text = "repeat the edit that made this image, or apply it to IMAGE; --no-mask leaves out its mask"
+    text = "repeat this image's edit, or apply it to IMAGE; --no-mask: no mask"
     parser.add_argument("--recipe", metavar="FILE", help=text)
     add_masks(parser)
     add_no_mask(parser)

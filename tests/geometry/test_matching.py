@@ -182,7 +182,7 @@ def test_files_without_directions_are_refused(found, tmp_path):
     with pytest.raises(BadInput, match="is a text that begins with"):
         Directions.load(path)
     save_file({"u": found.u}, path)
-    with pytest.raises(BadInput, match="not a set of directions of this"):
+    with pytest.raises(BadInput, match="not a set of directions"):
         Directions.load(path)
     found.save(path)
     header = {"format": Directions.FORMAT.name}

@@ -27,7 +27,7 @@ def test_loss_of_a_16_bit_transparent_colour_is_noted():
     trns = make.chunk(b"tRNS", b"\x03\xe8\x07\xd0\x0b\xb8")
     image = read_image(make.png(2, 1, 16, 2, rows, trns))
     assert image.alpha is None
-    assert "16 bits per channel: read" in image.note
+    assert "16 bits per channel, read" in image.note
     assert "transparent colour" in image.note
     assert "read as opaque" in image.note
 
@@ -35,10 +35,10 @@ def test_loss_of_a_16_bit_transparent_colour_is_noted():
 def test_loss_of_float_and_integer_depth_is_noted():
     ramp = np.linspace(0, 1, 35, dtype=np.float32).reshape(5, 7)
     image = read_image(make.encoded(Image.fromarray(ramp), "TIFF"))
-    assert image.note == "32-bit floating-point samples: read in 8 bits"
+    assert image.note == "32-bit floating-point samples, read in 8 bits"
     np.testing.assert_array_equal(image.rgb[..., 0], np.rint(ramp.astype(np.float64) * 255))
     long = Image.fromarray((ramp * 65535).astype(np.int32))
-    assert read_image(make.encoded(long, "TIFF")).note == "more than 8 bits per channel: read in 8 bits"
+    assert read_image(make.encoded(long, "TIFF")).note == "more than 8 bits per channel, read in 8 bits"
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -203,5 +203,5 @@ def test_stable_diffusion_2_uses_the_detected_prediction_type(found, narrow, tmp
 
 def test_other_architectures_need_a_folder(tiny_sd_folder, tmp_path):
     path = write_checkpoint(tiny_sd_folder, tmp_path / "one.safetensors")
-    with pytest.raises(BadInput, match=r"not of the architecture of Stable Diffusion 1\.x, 2\.x or XL: give config="):
+    with pytest.raises(BadInput, match=r"not of the architecture of Stable Diffusion 1\.x, 2\.x or XL: give --config"):
         load_model(path, "cpu")

@@ -74,7 +74,7 @@ def test_cross_attention_with_several_token_widths_is_rejected(tmp_path):
 
 def test_single_file_needs_a_matching_config(tiny_sd_folder, tiny_folder, tmp_path):
     path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
-    with pytest.raises(BadInput, match=r"not of the architecture of Stable Diffusion.*give config="):
+    with pytest.raises(BadInput, match=r"not of the architecture of Stable Diffusion.*give --config"):
         load_model(path)
     with pytest.raises(BadInput, match="does not fit"):
         load_model(path, config=tiny_folder("sdxl"))

@@ -140,7 +140,7 @@ def test_the_command_writes_a_table(sfumato, index, tmp_path):
     assert not {row["content"] for row in table} & {row["style"] for row in table}
     assert all(row["output"] not in (row["content"], row["style"]) for row in table)
     assert 0 < found.json["style_of_style_image_random_same"] < 1
-    assert "raise k or the bounds" in sfumato(*words, "--most-style", "-1", "-k", "1").err
+    assert "raise k or the bounds" in sfumato(*words[:-4], "--most-style", "-1", "--most-content", "1", "-k", "1").err
     assert (
         "has no column 'stlye' of the true style: name one of folder" in sfumato(*words, "--style-column", "stlye").err
     )
