@@ -20,7 +20,7 @@ RIGHT = 0.15
 FACTORS = (0.7, 1.4)
 """Factors of the width and height."""
 SCALE, LARGER = 0.3, 1.0
-"""Energy scales: that of all edits, which is the default of the bundled model, and that of the method."""
+"""Energy scales: that of all edits, which is the default, and a larger one."""
 ASKED = {f"resize {factor:g}{more}": factor for factor in FACTORS for more in ("", ", without appearance")}
 """Requested factor of the edits that have one."""
 MARGIN = 1 / 32

@@ -7,12 +7,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from papers.guided.moves import OBJECTS
+from papers.guided.moves import OBJECTS, SCALE
 from papers.guided.study import STYLES, Numbers, Pixels, Study, smaller
 from sfumato.data.dataset import CaptionedImages
 from sfumato.metrics.objects import found_boxes
 
-VERSION = 2
+VERSION = 3
 OTHERS = 98
 """Number of captions of other emoji that the two captions of a prompt are ranked with."""
 GUIDANCE = 4.0
@@ -56,7 +56,8 @@ def measure(study: Study) -> Numbers:
 
 def generated(study: Study, method: str, pair: Pair, styles: Sequence[str], seed: int) -> list[Pixels]:
     """Generate "A and B, STYLE" in all styles in one call."""
-    methods: list[Any] = [] if method == METHODS[0] else [(method, {"objects": ", ".join(pair)})]
+    own = {"energy_scale": SCALE} if method == "objects" else {}
+    methods: list[Any] = [] if method == METHODS[0] else [(method, {"objects": ", ".join(pair), **own})]
     prompts = [f"{' and '.join(pair)}, {style}" for style in styles]
     options: dict[str, Any] = {"seed": seed, "steps": study.size.steps, "guidance_scale": GUIDANCE}
     return study.model.generate(prompts, methods=methods, **options).pixels
