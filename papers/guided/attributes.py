@@ -12,9 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from papers.guided.study import STYLES, Numbers, Pixels, Study, rms
+from papers.guided.study import STYLES, Numbers, Pixels, Study, as_tensor, rms
 from sfumato.bench.pairs import Row, caption, read_corpus, read_pair
 from sfumato.shifts.delta_h import DeltaH
 
@@ -101,9 +100,9 @@ def measure(study: Study) -> Numbers:
 
 def scores(study: Study, pairs: Pairs, edited: Edited) -> dict[str, list[list[float]]]:
     """LPIPS and RMS distance to the true drawing, and change outside the mask, by strength and pair."""
-    truths = as_tensor(pairs.truths)
+    truths = 2 * as_tensor(pairs.truths) - 1
     with torch.no_grad():
-        perceptual = [study.evaluator.perceptual(as_tensor(images), truths).tolist() for images in edited]
+        perceptual = [study.evaluator.perceptual(2 * as_tensor(images) - 1, truths).tolist() for images in edited]
     return {
         "lpips": perceptual,
         "rms": [[rms(*each) for each in zip(images, pairs.truths, strict=True)] for images in edited],
@@ -111,11 +110,6 @@ def scores(study: Study, pairs: Pairs, edited: Edited) -> dict[str, list[list[fl
             [outside(*each) for each in zip(pairs.sources, images, pairs.masks, strict=True)] for images in edited
         ],
     }
-
-
-def as_tensor(images: Sequence[Pixels]) -> Tensor:
-    """[n,3,h,w] in [-1, 1]."""
-    return torch.stack([torch.from_numpy(each.copy()).permute(2, 0, 1).float() / 127.5 - 1 for each in images])
 
 
 def outside(source: Pixels, edit: Pixels, mask: NDArray[np.bool_]) -> float:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from papers.guided.study import STYLES, Numbers, Pixels, Study, ink, overlap, rms
+from papers.guided.study import STYLES, Numbers, Pixels, Study, as_tensor, ink, overlap, rms
 from sfumato.data.dataset import CaptionedImages
 from sfumato.images.colour_match import match_colours
 from sfumato.shifts.energy.structure import self_similarity
@@ -96,7 +96,7 @@ def by_image(study: Study) -> Numbers:
 
 def _tensor(pixels: Pixels) -> Tensor:
     """[1,3,h,w] in [-1, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return 2 * as_tensor([pixels]) - 1
 
 
 def _pixels(image: Tensor) -> Pixels:

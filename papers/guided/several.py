@@ -5,10 +5,9 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
 from papers.guided.moves import OBJECTS, SCALE
-from papers.guided.study import STYLES, Numbers, Pixels, Study, smaller
+from papers.guided.study import STYLES, Numbers, Pixels, Study, as_tensor, smaller
 from sfumato.data.dataset import CaptionedImages
 from sfumato.metrics.objects import found_boxes
 
@@ -82,6 +81,5 @@ def captions_of(study: Study, style: str) -> list[str]:
 
 def count(study: Study, pixels: Pixels, pair: Pair, style: str, others: Sequence[str]) -> int:
     """Number of the two objects that the evaluator finds; see `sfumato.metrics.objects`."""
-    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
-    boxes = found_boxes(study.evaluator.clip, image, [f"{name}, {style}" for name in pair], others)
+    boxes = found_boxes(study.evaluator.clip, as_tensor([pixels])[0], [f"{name}, {style}" for name in pair], others)
     return sum(box is not None for box in boxes)

@@ -158,10 +158,14 @@ def smaller(pixels: Pixels, share: float = SHARE) -> Pixels:
     return found
 
 
+def as_tensor(images: Sequence[Pixels]) -> Tensor:
+    """Images as float32 [n,3,h,w] in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
+
+
 def features(study: Study, images: Sequence[Pixels]) -> Tensor:
     """Unit features of images under the dual encoder, float64 [n,d]."""
-    stacked = torch.stack([torch.from_numpy(each.copy()).permute(2, 0, 1) / 255 for each in images])
-    found = study.evaluator.clip.image_features(stacked).double()
+    found = study.evaluator.clip.image_features(as_tensor(images)).double()
     return found / found.norm(dim=1, keepdim=True)
 
 
