@@ -19,7 +19,7 @@ import sfumato
 from papers.claim import about_machine, about_model, as_json, say
 from papers.latent_geometry import change, claims, distortion, edits, local, timing, walks
 from papers.latent_geometry.kept import kept
-from papers.latent_geometry.study import Size, Study, people
+from papers.latent_geometry.study import Size, Study, faces
 from papers.page import publish, reported
 from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
@@ -36,9 +36,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder, hub id or .safetensors file")
     parser.add_argument("--out", type=Path, default=Path("out/geometry"), help="folder of the figures and numbers")
-    parser.add_argument("--prompts", nargs="+", help="prompts of the samples; people of the corpus by default")
+    parser.add_argument("--prompts", nargs="+", help="prompts of the samples; faces of people and animals by default")
     parser.add_argument(
         "--clip", help="dual encoder that scores the edits; default the model's own, or the bundled one"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="emoji corpus whose pairs define the attributes; default: captions"
     )
     parser.add_argument("--samples", type=int, help=f"number of generated images; default {usual.samples}")
     parser.add_argument("--pairs", type=int, help=f"number of pairs of latents for paths; default {usual.pairs}")
@@ -87,7 +90,8 @@ def measure(study: Study, out: Path) -> dict[str, Any]:
     numbers["local"] = kept(study, out, "local", local.VERSION, local.measure)
     local.draw(out / "local.png", numbers["local"])
     say("edits along directions of every kind")
-    numbers["edits"] = kept(study, out, "edits", edits.VERSION, partial(edits.measure, sheet=out / "edits.png"))
+    name = "edits" if study.corpus is None else "edits-pairs"
+    numbers["edits"] = kept(study, out, name, edits.VERSION, partial(edits.measure, sheet=out / "edits.png"))
     say("edits at several timesteps")
     numbers["timing"] = kept(study, out, "timing", timing.VERSION, partial(timing.measure, sheet=out / "timing.png"))
     numbers["change"] = kept(study, out, "change", change.VERSION, change.measure)
@@ -109,7 +113,7 @@ def work(given: argparse.Namespace) -> None:
     """Measure, draw and write the results."""
     size = the_size(given)
     model = sfumato.load(given.model, given.device)
-    study = Study(model, tuple(given.prompts or people(model)), size, evaluator_of(model, given.clip))
+    study = Study(model, tuple(given.prompts or faces(model)), size, evaluator_of(model, given.clip), given.data)
     given.out.mkdir(parents=True, exist_ok=True)
     numbers = measure(study, given.out)
     found = claims.check(numbers)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from papers.latent_geometry.attributes import ATTRIBUTES, axes
 from papers.latent_geometry.scores import agreement, scores
-from papers.latent_geometry.study import STYLES, Study
+from papers.latent_geometry.study import Study
 from sfumato.core.noise import gaussian
 from sfumato.geometry import local_basis, mean_directions, principal_directions, pull_back, transport
 from sfumato.images import contact_sheet, to_uint8, write_image
@@ -22,17 +23,9 @@ from sfumato.metrics import Evaluator
 KINDS = ("pullback", "global", "random", "pca")
 SHARED = "shared random"
 """Random directions that are equal for all images, as a baseline for the agreement of other kinds."""
-AXES = {
-    "skin tone": ("woman: dark skin tone", "woman: light skin tone"),
-    "gender": ("woman", "man"),
-    "hair": ("woman: white hair", "woman: red hair"),
-    "age": ("old man", "boy"),
-    "mood": ("grinning face", "crying face"),
-}
-"""Attributes of the corpus, each given by two captions that differ in it."""
 SHOWN = 4
 """Samples on the sheet."""
-VERSION = 3
+VERSION = 4
 """Version of the measurement: stored results of another version are measured again."""
 
 
@@ -59,9 +52,10 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
             if kind != SHARED:
                 shown[kind].append((minus[:SHOWN], plus[:SHOWN]))
     _draw(sheet, plain[:SHOWN], shown)
-    axes = _axes(study.evaluator) if study.model.network.takes_text else None
+    side = study.model.network.native_size[0]
+    along = axes(study.evaluator.clip, study.corpus, side) if study.model.network.takes_text else None
     count = study.size.directions
-    numbers = {kind: scores(features, kind, count, axes) for kind in KINDS}
+    numbers = {kind: scores(features, kind, count, along) for kind in KINDS}
     for kind in KINDS:
         # the random directions of the other scores differ from image to image
         numbers[kind]["agreement"] = agreement(features, SHARED if kind == "random" else kind, count)
@@ -71,7 +65,8 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
         "distance": study.size.distance,
         "gamma": study.size.gamma,
         "left": {kind: _left(study, x, found[kind][:, 0]) for kind in KINDS},
-        "axes": list(AXES) if axes is not None else [],
+        "axes": list(ATTRIBUTES) if along is not None else [],
+        "true pairs": study.corpus is not None,
     }
 
 
@@ -105,16 +100,6 @@ def directions(study: Study, x: Tensor) -> dict[str, Tensor]:
 
 def _features(evaluator: Evaluator, images: Tensor) -> Tensor:
     return F.normalize(evaluator.clip.image_features((images.clamp(-1, 1) + 1) / 2).double().cpu(), dim=1)
-
-
-def _axes(evaluator: Evaluator) -> Tensor:
-    """One unit vector in the dual encoder's feature space per attribute, [axes,d]: the mean over styles."""
-    axes = []
-    for more, less in AXES.values():
-        texts = [[f"{name}, {style}" for style in STYLES] for name in (more, less)]
-        a, b = (evaluator.clip.text_features(each).double().cpu().mean(dim=0) for each in texts)
-        axes.append(F.normalize(a - b, dim=0))
-    return torch.stack(axes)
 
 
 def _left(study: Study, x: Tensor, v: Tensor) -> float:

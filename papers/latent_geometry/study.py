@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from sfumato.geometry.basis import largest_rank
 from sfumato.methods.generate import GenerateParams
 from sfumato.metrics import Evaluator
 
-PEOPLE = (
-    *("woman", "man", "person", "girl", "boy", "old woman", "old man", "woman: white hair", "man: beard", "baby"),
-    *("woman: medium skin tone", "man: dark skin tone", "grinning face", "smiling face", "angel"),
+FACES = (
+    *("woman", "girl", "boy", "man: medium skin tone", "woman: dark skin tone", "grinning face", "crying face"),
+    *("angry face", "smiling face with sunglasses", "neutral face", "cat face", "dog face", "fox", "panda"),
+    *("bear", "tiger face"),
 )
 STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
 
@@ -71,12 +73,16 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A model, the prompts of its samples, the size of the measurement and the evaluator."""
+    """A model, the prompts of its samples, the size of the measurement and the evaluator.
+
+    `corpus` is the emoji corpus whose true pairs define the attributes; None: captions define them.
+    """
 
     model: Model
     prompts: tuple[str, ...]
     size: Size
     evaluator: Evaluator
+    corpus: Path | None = None
 
     @property
     def params(self) -> GenerateParams:
@@ -153,9 +159,9 @@ class Study:
         return torch.cat(parts)
 
 
-def people(model: Model) -> tuple[str, ...]:
-    """Prompts of people in the styles of the bundled model; the empty prompt for a model without text."""
+def faces(model: Model) -> tuple[str, ...]:
+    """Prompts of faces of people and animals in the styles of the bundled model; "" for a model without text."""
     if not model.network.takes_text:
         return ("",)
-    styles = islice(cycle(STYLES), len(PEOPLE))
-    return tuple(f"{name}, {style}" for name, style in zip(PEOPLE, styles, strict=True))
+    styles = islice(cycle(STYLES), len(FACES))
+    return tuple(f"{name}, {style}" for name, style in zip(FACES, styles, strict=True))

@@ -4,15 +4,19 @@ import json
 import math
 from statistics import stdev
 
+import numpy as np
 import pytest
 import torch
 
 import sfumato
 from papers import geometry
-from papers.latent_geometry import claims, edits, local, scores
+from papers.latent_geometry import attributes, claims, edits, local, scores
 from papers.latent_geometry.study import Size, Study
 from papers.sure import difference, estimate, trend
 from sfumato.api.finding import sample_latents
+from sfumato.bench.items import ItemImages
+from sfumato.core.noise import gaussian
+from sfumato.errors import BadInput
 
 
 @pytest.fixture(scope="module", params=["sd", "ddpm"])
@@ -199,3 +203,36 @@ def test_shared_directions_are_equal_for_all_images(tiny_sd_folder, monkeypatch)
 def test_too_few_samples_are_refused(capsys):
     assert geometry.main(["--samples", "1"]) == 2
     assert "--samples must be at least 3" in capsys.readouterr().err
+
+
+def test_axes_of_captions_and_of_pairs_are_normalised_mean_differences(tmp_path, monkeypatch):
+    drawn = {}
+
+    class Encoder:
+        def text_features(self, texts):
+            return torch.stack([gaussian((8,), 0, step=sum(text.encode())) for text in texts])
+
+        def image_features(self, images):
+            return images[:, :, 0, 0] * 255
+
+    def pixels(row):
+        colour = drawn.setdefault((row["name"], row["style"]), np.random.default_rng(len(drawn)).integers(0, 256, 3))
+        return np.broadcast_to(colour.astype(np.uint8), (4, 4, 3)).copy()
+
+    named = [(a, b) for pairs in attributes.ATTRIBUTES.values() for a, b in pairs.items()]
+    rows = [{"name": name, "style": "noto"} for name in {name for pair in named[:-2] for name in pair}]
+    monkeypatch.setattr(attributes, "read_corpus", lambda corpus: rows)
+    monkeypatch.setattr(
+        attributes, "read_pair", lambda corpus, size, a, b: ItemImages(pixels(a), pixels(b), np.ones((4, 4), bool))
+    )
+    captions, pairs = attributes.axes(Encoder(), None, 4), attributes.axes(Encoder(), tmp_path, 4)
+    assert torch.allclose(captions.norm(dim=1), torch.ones(5, dtype=torch.float64))
+    mood = [(a, b) for a, b in attributes.ATTRIBUTES["mood"].items()]
+    texts = [(f"{a}, {style}", f"{b}, {style}") for a, b in mood for style in attributes.STYLES]
+    mean = sum((Encoder().text_features([a]) - Encoder().text_features([b])).double() for a, b in texts)[0]
+    assert torch.allclose(captions[3], mean / mean.norm())
+    mean = sum(drawn[a, "noto"].astype(float) - drawn[b, "noto"].astype(float) for a, b in mood)
+    assert torch.allclose(pairs[3], torch.from_numpy(mean / np.linalg.norm(mean)))
+    rows[:] = [row for row in rows if "grinning" not in row["name"] and "ing face" not in row["name"]]
+    with pytest.raises(BadInput, match="no pair of the attribute 'mood'"):
+        attributes.axes(Encoder(), tmp_path, 4)
