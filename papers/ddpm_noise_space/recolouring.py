@@ -49,9 +49,9 @@ def measure(
     return numbers, rows
 
 
-def published(model: Model, pixels: Pixels) -> TowardsColour:
+def published(model: Model, pixels: Pixels, name: str = COLOUR) -> TowardsColour:
     """Eq. 7 as in the paper: M is an image of one colour, and B the mask of the edit."""
-    colour = torch.tensor(rgb(COLOUR), dtype=torch.float32)[None, :, None, None] / 127.5 - 1
+    colour = torch.tensor(rgb(name), dtype=torch.float32)[None, :, None, None] / 127.5 - 1
     flat, _ = pad_to_grid(colour.expand(1, 3, *pixels.shape[:2]), model.network.multiple)
     with torch.no_grad():
         M = model.network.encode(flat)
