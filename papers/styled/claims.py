@@ -85,7 +85,8 @@ def _of_cells(numbers: Mapping[str, Mapping[str, list[Any]]]) -> list[Claim]:
     coloured = difference(PARASOL, COLOURED, "chamfer")
     return [
         Claim(
-            "of the methods, PARASOL is nearest to the true drawing by a metric, and the worst by none",
+            "of the methods, PARASOL has the smallest distance to the true drawing by at least one metric, and the "
+            "largest by none",
             f"nearest by {', '.join(best) or 'none'}; worst by {', '.join(worst) or 'none'}; the unchanged image is "
             f"nearer by {', '.join(kept) or 'none'}",
             bool(best) and not worst,
@@ -124,7 +125,7 @@ def _of_uses(numbers: Mapping[str, Any]) -> list[Claim]:
         ),
         Claim("a text replaces the style image", f"similarity to the style image rises by {text}", text.positive),
         Claim(
-            "without the inversion images of one content differ, with its semantics",
+            "images sampled from noise under one content descriptor differ from each other and show this content",
             f"LPIPS between them {between}, {share:.0%} of that to another content in the same style; similarity to "
             f"their content minus to others {own}",
             own.positive and share >= DIVERSE,

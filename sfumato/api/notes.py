@@ -105,7 +105,7 @@ def similarity_note(name: str, similarity: float) -> str:
         return ""
     return (
         f"the CLIP similarity of {name} to its own prompt is {similarity:.2f}, and 95 % of the emoji that the bundled "
-        f"dual encoder was trained on have more than {KNOWN}: do not rely on its similarities for this image or prompt."
+        f"model was trained on have more than {KNOWN}: do not rely on its similarities for this image or prompt."
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Networks of the evaluator -> help text.
 NETWORKS = {
-    "clip": "CLIP, folder or hub id; default: that of the model, or the bundled one, for emoji only",
+    "clip": "CLIP, folder or hub id; default: {default}",
     "structure": "DINO or another ViT; default: the image encoder of --clip",
     "lpips": "VGG, AlexNet, SqueezeNet or a ViT; default: image encoder of --clip",
 }
@@ -40,7 +40,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--mask", metavar="IMAGE", help="mask image: white where an edit is intended")
     parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt describing the source image; needs --to")
     parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt describing the edited image")
-    add_evaluator(parser)
+    add_evaluator(parser, default="the bundled one, for emoji only")
     add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example(
@@ -48,15 +48,18 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
 
 
-def add_evaluator(parser: CommandParser, *, listed: bool = True) -> None:
+def add_evaluator(
+    parser: CommandParser, *, default: str = "that of the model; required for a model without one", listed: bool = True
+) -> None:
     """Add the networks of the evaluator: local folders, or hub ids, which are the only downloads.
 
     Args:
         parser: parser of the command.
+        default: the dual encoder that is used without `--clip`, for the help.
         listed: whether the help lists these flags.
     """
     for name, text in NETWORKS.items():
-        parser.add_argument(f"--{name}", metavar="FOLDER", help=text if listed else SUPPRESS)
+        parser.add_argument(f"--{name}", metavar="FOLDER", help=text.format(default=default) if listed else SUPPRESS)
 
 
 def load_evaluator(arguments: Namespace) -> "Evaluator":

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from sfumato.errors import BadInput
-from sfumato.methods.inversions import DETERMINISTIC, InversionParams
+from sfumato.methods.inversions import InversionParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
@@ -29,6 +28,9 @@ class ShiftParams(InversionParams):
 
     needs: ClassVar[tuple[str, ...]] = ("right", "down")
 
+    inversion: str = option(
+        "edit-friendly", "name of the inversion", stage="invert", choices=("edit-friendly", "native-ddpm")
+    )
     right: int = option(
         0, "shift to the right in latent pixels; negative values shift to the left", stage="edit", low=-999, high=999
     )
@@ -41,12 +43,6 @@ class ShiftParams(InversionParams):
         """True, as the edit uses the source prompt if no target prompt is given."""
         return True
 
-    def check(self) -> None:
-        """Check value ranges, and that the inversion has noise maps of random noise. Raises BadInput."""
-        super().check()
-        if self.inversion in DETERMINISTIC:
-            raise BadInput(f"{self.inversion} has no noise maps to shift: use edit-friendly or native-ddpm.")
-
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check that the shift is smaller than the width and height of the image. Raises BadInput."""
         from sfumato.shifts.translate import check_move
@@ -56,7 +52,7 @@ class ShiftParams(InversionParams):
 
 @method(
     "shift",
-    summary="image shifting (CVPR 2024): translates all noise maps, which translates the image",
+    summary="image shifting (CVPR 2024): translates the first latent and all noise maps",
     params=ShiftParams,
     inversion="edit-friendly",
     accepts=("edit-friendly", "native-ddpm"),
