@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.index import add_encoders, load_describers
-from sfumato.cli.outputs import refuse_inputs
+from sfumato.cli.outputs import refuse_inputs, remarks
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, print_table
 from sfumato.errors import BadInput
@@ -54,6 +54,7 @@ def run(arguments: Namespace) -> None:
     from sfumato.images import check_output
     from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.search import search
+    from sfumato.style.words import notes_on
 
     inputs = [*arguments.image, *arguments.content, *arguments.style]
     if arguments.out is not None:
@@ -65,11 +66,13 @@ def run(arguments: Namespace) -> None:
     describers = load_describers(arguments)
     query = _query(arguments, describers, index)
     index.check_describers(describers, query.modalities)
+    notes = remarks(notes_on(describers.style.words.unknown(" ".join(arguments.style_text))))
     hits = search(index, query, arguments.k, where=arguments.where, exact=True if arguments.exact else None)
     if arguments.out is not None:
         _write_sheet(arguments, inputs, hits)
     if arguments.json:
-        print_json({"index": arguments.index, "weights": query.weights, "found": [_as_json(hit) for hit in hits]})
+        found = [_as_json(hit) for hit in hits]
+        print_json({"index": arguments.index, "weights": query.weights, "found": found, "notes": notes})
     else:
         print_table([["score", *query.modalities, "image", ""], *(_as_row(hit) for hit in hits)])
 

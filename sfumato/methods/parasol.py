@@ -195,14 +195,20 @@ class ParasolParams(DeterministicParams):
             _ = self.descriptors
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
-        """Note that a target prompt or a guidance scale has no effect with PARASOL's tokens."""
+        """Note which of target prompt, guidance scale and style words have no effect with PARASOL's tokens."""
+        if not self.parasol:
+            return []
+        from sfumato.style.words import notes_on
+
+        found = notes_on(self.describers.style.words.unknown(self.style_text))
         unused = ["target prompt"] if any(target.strip() and target != source for source, target in prompts) else []
         unused += ["guidance scale"] if self.guidance_scale != 1 else []
-        if not (self.parasol and unused):
-            return []
+        if not unused:
+            return found
         return [
+            *found,
             f"the {' and the '.join(unused)} had no effect: parasol takes style and content from images or texts "
-            "(style, style_text, content, content_text), each with its own scale (style_scale, content_scale)."
+            "(style, style_text, content, content_text), each with its own scale (style_scale, content_scale).",
         ]
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:

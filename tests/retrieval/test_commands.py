@@ -43,6 +43,10 @@ def test_index_and_search(sfumato, flags, tmp_path):
         "search", "own.index", "--style-text", "flat", "--where", "folder = 'one'", *flags, "--exact", "--json"
     )
     assert {hit["folder"] for hit in one.json["found"]} == {"one"}
+    assert (one.json["notes"], one.err) == ([], "")
+    worded = sfumato("search", "own.index", "--style-text", "flat oil", "in round ink", *flags, "--json")
+    assert worded.json["notes"] == ['The style encoder knows no "oil", "ink": they have no effect.']
+    assert worded.err == f"sfumato: {worded.json['notes'][0]}\n"
 
 
 def test_computed_columns_take_precedence_over_metadata(sfumato, flags, describers, tmp_path, monkeypatch):

@@ -100,6 +100,10 @@ def test_options_without_effect_are_noted(api_model, options):
     assert inverted.edit("red cat", **options).report["notes"] == []
     (note,) = inverted.edit("green dog", guidance_scale=3.0, **options).report["notes"]
     assert note.startswith("the target prompt and the guidance scale had no effect")
+    unknown = 'The style encoder knows no "impressionism": it has no effect.'
+    words = options | {"style_text": "flat, in the style of impressionism"}
+    assert inverted.edit("", **words).report["notes"] == [unknown]
+    assert inverted.edit("green dog", **words).report["notes"][0] == unknown
     without = "The method parasol had no effect without parasol."
     assert inverted.edit("green dog", guidance_scale=3.0).report["notes"] == [without]
     made = api_model.generate("red cat", methods=[("parasol", options | {"content_text": "red", "lam": 0})], steps=2)
@@ -169,6 +173,8 @@ def test_style_command_equals_the_method(sfumato_command, api_model, saved, enco
     again = sfumato_command("style", "photo.png", "a,b=c.png", "-o", "out2.png", *flags, "--json")
     assert again.code == 0, again.err
     assert Path("out2.png").is_file()
+    worded = sfumato_command("style", "photo.png", "--style-text", "flat oil", "-o", "out4.png", *flags)
+    assert worded.err.splitlines() == ['sfumato: The style encoder knows no "oil": it has no effect.']
     for words, sentence in (
         (["style", "photo.png", style_image, "-o", "x.png", "--model", tiny_folder("sd")], "give --parasol FILE"),
         (["style", "photo.png", "-o", "x.png", *flags], "give a style image"),
