@@ -35,9 +35,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     for name, (kind, text) in flags.items():
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar=kind, help=f"{text}; several are averaged")
     for name in ("content", "style"):
-        parser.add_argument(
-            f"--{name}-weight", type=real(0), default=1.0, metavar="W", help=f"weight of the {name}; default 1"
-        )
+        parser.add_argument(f"--{name}-weight", type=real(0), metavar="W", help=f"weight of the {name}; default 1")
     parser.add_argument("-k", type=integer(1, 10_000), default=12, metavar="N", help="number of images; default 12")
     parser.add_argument(
         "--where", default="", metavar="SQL", help="condition on the columns: \"style = 'noto' AND split = 'test'\""
@@ -87,7 +85,8 @@ def _query(arguments: Namespace, describers: "Describers", index: "ImageIndex") 
         "style": QueryPart(_files(ImageFile, arguments.image + arguments.style), arguments.style_text),
     }
     vectors = {name: each.vector(describers, name, index) for name, each in wanted.items()}
-    weights = {"content": arguments.content_weight, "style": arguments.style_weight}
+    given = {"content": arguments.content_weight, "style": arguments.style_weight}
+    weights = {name: weight for name, weight in given.items() if weight is not None}
     return Query.of({name: vector for name, vector in vectors.items() if vector is not None}, weights)
 
 

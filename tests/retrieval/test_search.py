@@ -126,6 +126,8 @@ def test_invalid_weights_are_rejected(query):
             Query.of(query.vectors, weights)
     with pytest.raises(BadInput, match="nothing to search for"):
         Query.of({}, {})
+    with pytest.raises(BadInput, match=r"a weight of the style, but no style to search for: give .* style words"):
+        Query.of({"content": query.vectors["content"]}, {"style": 1})
 
 
 def test_an_empty_index_and_a_count_of_zero_are_refused(tmp_path, describers, images, query, index):
