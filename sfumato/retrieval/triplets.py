@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.retrieval.columns import VECTORS, as_column
 from sfumato.retrieval.condition import filtered, restricted
 from sfumato.retrieval.files import Value
@@ -118,7 +119,7 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
     with filtered(index, where):
         table = restricted(index.table.search(), where).select(columns).to_arrow().sort_by("path")
     if not len(table):
-        raise BadInput(f'No image of {index.uri} satisfies the condition "{where[:200]}".')
+        raise BadInput(f'No image of {printable(index.uri)} satisfies the condition "{where[:200]}".')
     return Images(
         table["path"].to_pylist(),
         table["digest"].to_pylist(),
@@ -128,6 +129,8 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
 
 
 def _label(value: Value) -> str | None:
+    """A value as text that is equal for equal values: in a column of another type, 1 may be stored as 1.0."""
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     return None if value is None else str(value)
 
 
