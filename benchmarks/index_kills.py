@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sfumato.cli.parser import integer
 from sfumato.cli.report import say
 from sfumato.retrieval.columns import VECTORS
 from sfumato.retrieval.database import TABLE
@@ -183,7 +184,7 @@ def measure(place: Path, kills: int, options: Sequence[str], seed: int = 0) -> C
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print one line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=integer(1), default=50)
     for name in ("content", "style"):
         parser.add_argument(f"--{name}-encoder", help="as for `sfumato index`")
     given = parser.parse_args(words)
