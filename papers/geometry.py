@@ -40,9 +40,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--clip", help="dual encoder that scores the edits; default the model's own, or the bundled one"
     )
-    parser.add_argument(
-        "--data", type=Path, help="emoji corpus whose pairs define the attributes; default: captions"
-    )
+    parser.add_argument("--data", type=Path, help="emoji corpus whose pairs define the attributes; default: captions")
     parser.add_argument("--samples", type=int, help=f"number of generated images; default {usual.samples}")
     parser.add_argument("--pairs", type=int, help=f"number of pairs of latents for paths; default {usual.pairs}")
     parser.add_argument("--segments", type=int, help=f"segments of a path; default {usual.segments}")
