@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sfumato.style.describers import Describers
 
 _SHOWN = 5
-"""Largest number of unreadable files that are listed; --json lists all."""
+"""Largest number of unreadable files and folders that are listed; --json lists all."""
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -87,7 +87,7 @@ def _report(arguments: Namespace, state: "Indexing", rows: int, seconds: float) 
     for sentence in state.unreadable[:_SHOWN]:
         remark(f"left out: {sentence}")
     if len(state.unreadable) > _SHOWN:
-        remark(f"left out: in total {len(state.unreadable)} images that cannot be read; --json lists them.")
+        remark(f"left out: in total {len(state.unreadable)} files and folders that cannot be read; --json lists them.")
     if arguments.json:
         print_json(
             {

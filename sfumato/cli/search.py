@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.index import add_encoders, load_describers
-from sfumato.cli.outputs import refuse_inputs
+from sfumato.cli.outputs import refuse_inputs, remarks
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, print_table
 from sfumato.errors import BadInput
@@ -35,9 +35,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     for name, (kind, text) in flags.items():
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar=kind, help=f"{text}; several are averaged")
     for name in ("content", "style"):
-        parser.add_argument(
-            f"--{name}-weight", type=real(0), default=1.0, metavar="W", help=f"weight of the {name}; default 1"
-        )
+        parser.add_argument(f"--{name}-weight", type=real(0), metavar="W", help=f"weight of the {name}; default 1")
     parser.add_argument("-k", type=integer(1, 10_000), default=12, metavar="N", help="number of images; default 12")
     parser.add_argument(
         "--where", default="", metavar="SQL", help="condition on the columns: \"style = 'noto' AND split = 'test'\""
@@ -54,6 +52,7 @@ def run(arguments: Namespace) -> None:
     from sfumato.images import check_output
     from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.search import search
+    from sfumato.style.words import notes_on
 
     inputs = [*arguments.image, *arguments.content, *arguments.style]
     if arguments.out is not None:
@@ -65,11 +64,13 @@ def run(arguments: Namespace) -> None:
     describers = load_describers(arguments)
     query = _query(arguments, describers, index)
     index.check_describers(describers, query.modalities)
+    notes = remarks(notes_on(describers.style.words.unknown(" ".join(arguments.style_text))))
     hits = search(index, query, arguments.k, where=arguments.where, exact=True if arguments.exact else None)
     if arguments.out is not None:
         _write_sheet(arguments, inputs, hits)
     if arguments.json:
-        print_json({"index": arguments.index, "weights": query.weights, "found": [_as_json(hit) for hit in hits]})
+        found = [_as_json(hit) for hit in hits]
+        print_json({"index": arguments.index, "weights": query.weights, "found": found, "notes": notes})
     else:
         print_table([["score", *query.modalities, "image", ""], *(_as_row(hit) for hit in hits)])
 
@@ -84,7 +85,8 @@ def _query(arguments: Namespace, describers: "Describers", index: "ImageIndex") 
         "style": QueryPart(_files(ImageFile, arguments.image + arguments.style), arguments.style_text),
     }
     vectors = {name: each.vector(describers, name, index) for name, each in wanted.items()}
-    weights = {"content": arguments.content_weight, "style": arguments.style_weight}
+    given = {"content": arguments.content_weight, "style": arguments.style_weight}
+    weights = {name: weight for name, weight in given.items() if weight is not None}
     return Query.of({name: vector for name, vector in vectors.items() if vector is not None}, weights)
 
 

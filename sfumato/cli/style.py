@@ -23,8 +23,8 @@ from sfumato.errors import BadInput
 
 METHOD = "parasol"
 FLAGS = (
-    "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "lam", "colour_match", "steps",
-    "invert_with", "content_encoder", "style_encoder",
+    "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "style_term", "lam",
+    "colour_match", "steps", "skip", "inversion", "eta", "invert_with", "content_encoder", "style_encoder",
 )  # fmt: skip
 """Method options that are flags of this command; `sfumato edit` has all. Positional arguments set `style`."""
 
@@ -43,7 +43,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     add_model(parser)
     add_max_pixels(parser)
     parser.add_argument(
-        "--seed", type=integer(0), default=0, metavar="N", help="random seed of the inversion; default 0"
+        "--seed", type=integer(0), metavar="N", help="random seed of an inversion with --eta above 0; default 0"
     )
     parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -74,10 +74,12 @@ def run(arguments: Namespace) -> None:
     keep = [arguments.image, *files_of(method.params, given), *model_files(arguments)]
     paths = output_paths(arguments.out, 1, size=image.size, keep=keep)
     model = load_model(arguments)
-    plan = model.plan(image, arguments.source, "", methods=METHOD, seed=arguments.seed, **given)
+    plan = model.plan(image, arguments.source, "", methods=METHOD, seed=arguments.seed or 0, **given)
     inverted = finish(plan.invert())
     result = finish(plan.apply(inverted))
     notes += save_all(result, paths, recipe=not arguments.no_recipe) + remarks(result.report["notes"])
+    if arguments.seed is not None and inverted.report["parameters"]["eta"] == 0:
+        notes += remarks(["the seed had no effect: with these settings the edit does not depend on it."])
     made = summary([inverted.report, result.report], paths, notes, **made_by(model, arguments.model))
     print_json(made) if arguments.json else print_summary(made)
 

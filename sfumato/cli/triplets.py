@@ -1,7 +1,7 @@
 """`sfumato triplets`: find the training triplets of PARASOL by search."""
 
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,13 +58,17 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
 
 
-def _columns(arguments: Namespace, indices: Iterable["ImageIndex"]) -> dict[str, str]:
-    """Columns of the true content and style. Raises BadInput for a given column that an index does not have."""
+def _columns(arguments: Namespace, indices: Mapping[str, "ImageIndex"]) -> dict[str, str]:
+    """Columns of the true content and style.
+
+    Raises:
+        BadInput: the index of x, or that of the database of the same name, does not have a given column.
+    """
     from sfumato.retrieval.columns import OWN
 
     given = {"content": arguments.content_column, "style": arguments.style_column}
     for name, column in given.items():
-        for index in indices:
+        for index in (indices["x"], indices[name]):
             labels = [each for each in index.columns if each not in OWN]
             if column is not None and column not in labels:
                 listed = f"name one of {', '.join(labels)}" if labels else "the index has no such columns: leave it out"
@@ -79,7 +83,7 @@ def run(arguments: Namespace) -> None:
 
     from sfumato.files import write_bytes
     from sfumato.retrieval.index import ImageIndex
-    from sfumato.retrieval.triplet_report import report
+    from sfumato.retrieval.triplet_report import nothing_found, report
     from sfumato.retrieval.triplets import disjoint, find_triplets, read_images
 
     if arguments.out.suffix.lower() != ".parquet" or not arguments.out.absolute().parent.is_dir():
@@ -91,14 +95,14 @@ def run(arguments: Namespace) -> None:
             raise BadInput(
                 f"The {name} database has descriptors of other encoders than {arguments.index}: index it again."
             )
-    columns = _columns(arguments, opened.values())
+    columns = _columns(arguments, opened)
     conditions = {"x": arguments.where, "content": arguments.where_content, "style": arguments.where_style}
     images = {name: read_images(index, conditions[name], columns) for name, index in opened.items()}
     contents, styles = disjoint(images["content"], images["style"])
     bounds = {"most_content": arguments.most_content, "most_style": arguments.most_style}
     found = find_triplets(images["x"], contents, styles, k=arguments.k, same_content=arguments.same_content, **bounds)
     if not len(found.complete):
-        raise BadInput("No image has both a content and a style image within these bounds: raise k or the bounds.")
+        raise BadInput(nothing_found(found, same_content=arguments.same_content))
     buffer = pa.BufferOutputStream()
     pq.write_table(found.table(opened["x"].about), buffer)
     write_bytes(arguments.out, memoryview(buffer.getvalue()))

@@ -79,7 +79,7 @@ class DeterministicParams(InversionParams):
     )
     eta: float = option(
         0.0,
-        "noise added in every step, up to 1 (DDPM); 0 for ddim and regularised, above 0 for the others",
+        "noise of a step; 0 for ddim and regularised",
         stage="invert",
         low=0,
         high=1,

@@ -59,8 +59,7 @@ class ParasolParams(DeterministicParams):
 
     invert_with: str = option(
         "prompt",
-        "condition of the inversion: the source prompt, or style and content of the image itself, with which lambda = "
-        "steps reconstructs it; needs a PARASOL file",
+        "condition of the inversion",
         stage="invert",
         choices=("prompt", OWN_TOKENS),
     )
@@ -69,7 +68,7 @@ class ParasolParams(DeterministicParams):
     )
     parasol: str = option(
         "",
-        "file from `sfumato train parasol`, or emoji for the bundled one; without one the image is not changed",
+        "file from `sfumato train parasol`, or emoji for the bundled one",
         stage="edit",
         file=True,
     )
@@ -77,29 +76,26 @@ class ParasolParams(DeterministicParams):
         "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
     )
     style_text: str = option("", "style words such as twemoji, averaged with the style images", stage="edit")
-    content: str = option(
-        "", "image of another content, or several with weights; default: the content of the image", stage="edit"
-    )
+    content: str = option("", "image of another content, or several with weights; default: the source", stage="edit")
     content_text: str = option("", "caption of another content, averaged with the content images", stage="edit")
     style_scale: float = option(5.0, "g_s, guidance scale of the style", stage="edit", low=0, high=100)
     content_scale: float = option(5.0, "g_y, guidance scale of the content", stage="edit", low=0, high=100)
     style_term: str = option(
         ALONE,
-        "prediction that g_s scales: alone, under the style without the content as in the paper, or with-content",
+        "prediction that g_s scales: under the style alone, as in the paper, or with the content",
         stage="edit",
         choices=(ALONE, WITH_CONTENT),
     )
     lam: int = option(
         FROM_STEPS,
-        "lambda, number of first steps conditioned on the image's own style; higher values keep more structure; -1 for "
-        "2/5 of the steps",
+        "number of first steps with the style of the image, which keep its structure; -1 for 2/5 of the steps",
         stage="edit",
         low=FROM_STEPS,
         high=1000,
     )
-    colour_match: bool = option(False, "give the result the mean and covariance of the style's colours", stage="edit")
+    colour_match: bool = option(False, "match mean and covariance of the style's colours", stage="edit")
     content_encoder: str = option(
-        "", "CLIP folder or hub id of the content; default: the bundled content encoder", stage="edit", file=True
+        "", "CLIP folder or hub id; default: the bundled content encoder", stage="edit", file=True
     )
     style_encoder: str = option("", "style encoder; default: the bundled one", stage="edit", file=True)
 
@@ -195,14 +191,20 @@ class ParasolParams(DeterministicParams):
             _ = self.descriptors
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
-        """Note that a target prompt or a guidance scale has no effect with PARASOL's tokens."""
+        """Note which of target prompt, guidance scale and style words have no effect with PARASOL's tokens."""
+        if not self.parasol:
+            return []
+        from sfumato.style.words import notes_on
+
+        found = notes_on(self.describers.style.words.unknown(self.style_text))
         unused = ["target prompt"] if any(target.strip() and target != source for source, target in prompts) else []
         unused += ["guidance scale"] if self.guidance_scale != 1 else []
-        if not (self.parasol and unused):
-            return []
+        if not unused:
+            return found
         return [
+            *found,
             f"the {' and the '.join(unused)} had no effect: parasol takes style and content from images or texts "
-            "(style, style_text, content, content_text), each with its own scale (style_scale, content_scale)."
+            "(style, style_text, content, content_text), each with its own scale (style_scale, content_scale).",
         ]
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:

@@ -66,6 +66,26 @@ def _check_name(name: str) -> None:
         raise BadInput(f"{what} has an empty name, or one with a dot, a backtick or a null character: rename it.")
 
 
+def check_columns(files: Sequence[ImageFile], schema: pa.Schema, uri: str) -> None:
+    """Check that an index can store all columns of the files exactly.
+
+    Raises:
+        BadInput: the index lacks a column, or has one of a type that cannot represent a value.
+    """
+    for file in files:
+        for name, value in file.columns.items():
+            if name not in schema.names:
+                raise BadInput(
+                    f"{printable(uri)} has no column {name!r}, which {printable(file.path)} has: index these images in "
+                    "a new folder."
+                )
+            if not _keeps(kind := schema.field(name).type, value):
+                raise BadInput(
+                    f"The column {name!r} of {printable(uri)} is {kind} and cannot hold {value!r:.80} of "
+                    f"{printable(file.path)}: index these images in a new folder."
+                )
+
+
 def _keeps(kind: pa.DataType, value: Value) -> bool:
     """Whether a column of this type represents a value exactly."""
     if value is None or kind == pa.string():

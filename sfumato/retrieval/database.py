@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import pyarrow as pa
@@ -13,15 +14,37 @@ from sfumato.files import printable
 TABLE = "images"
 
 
+def local_folder(uri: str) -> Path | None:
+    """The folder of an index that is a path or a file:// URI; None for object storage and servers."""
+    if uri.startswith("file:/"):
+        return Path(uri.removeprefix("file:").removeprefix("//")).expanduser()
+    return None if "://" in uri else Path(uri).expanduser()
+
+
+def refuse_other_files(uri: str) -> None:
+    """Raise BadInput for a local folder without an index, unless it is missing, empty or an index being created."""
+    place = local_folder(uri)
+    if place is not None and place.is_dir() and any(each.name != f"{TABLE}.lance" for each in place.iterdir()):
+        raise BadInput(f"{printable(uri)} exists and is not an index of images: name a new folder.")
+
+
 def connect(uri: str) -> Any:
-    """Connect to a LanceDB database. Raises BadInput if LanceDB is not installed or the URI cannot be used."""
+    """Connect to a LanceDB database; a missing local folder is created.
+
+    Raises:
+        BadInput: LanceDB is not installed, or the URI cannot be used or names a file.
+    """
     os.environ.setdefault("LANCE_LOG", "error")
     try:
         import lancedb
     except ImportError as error:
         raise BadInput('Search needs LanceDB: run pip install "sfumato[search]".') from error
     with explained(uri):
-        return lancedb.connect(uri)
+        place = local_folder(uri)
+        for part in () if place is None else (place, *place.parents):
+            if part.is_file():
+                raise BadInput(f"{printable(part)} is a file, not a folder: name another place for the index.")
+        return lancedb.connect(uri if place is None else str(place))
 
 
 def find_table(database: Any, uri: str) -> Any:
@@ -48,12 +71,12 @@ def locked(uri: str) -> Iterator[None]:
 
     This has no effect on object storage, on Windows, and on file systems without locks.
     """
-    folder = uri.removeprefix("file://")
+    folder = local_folder(uri)
     try:
         import fcntl
     except ImportError:  # Windows
         fcntl = None  # type: ignore[assignment]
-    if fcntl is None or not os.path.isdir(folder):
+    if fcntl is None or folder is None or not folder.is_dir():
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 There are three kinds of folders: the emoji corpus (metadata from its table), a folder with a `metadata.jsonl` (all keys
 of the file), and any other folder (its images and those of its subfolders; the column `folder` is the first subfolder).
+Subfolders that cannot be listed are among the files, with the reason, so that they are counted as unreadable.
 """
 
 import hashlib
@@ -18,14 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.data.corpus import TABLE, read_corpus
-from sfumato.data.imagefolder import METADATA, read_metadata
+from sfumato.data.imagefolder import METADATA, read_entries
 from sfumato.data.pixels import centre_square, centred_drawing, open_drawing
 from sfumato.data.splits import split_of
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images import MAX_PIXELS, read_image
 from sfumato.images.read import FORMATS, SUFFIXES_OF, load_pixels
-from sfumato.text_files import has_lone_surrogate, read_json_lines
+from sfumato.retrieval.tree import find_images
+from sfumato.text_files import has_lone_surrogate
 
 Value: TypeAlias = str | int | float | None
 Stamp: TypeAlias = tuple[int, int, str]
@@ -42,11 +44,13 @@ class ImageFile:
         path: absolute path.
         columns: metadata of the image; texts and numbers by column name.
         box: bounding box of a drawing of the corpus; None for other images.
+        problem: a sentence that says why the image cannot be read, if that is known; otherwise "".
     """
 
     path: Path
     columns: Mapping[str, Value] = field(default_factory=dict)
     box: tuple[int, int, int, int] | None = None
+    problem: str = ""
 
     @property
     def stamp(self) -> Stamp | None:
@@ -64,6 +68,8 @@ class ImageFile:
         Raises:
             BadInput: the image cannot be read; the message names the file.
         """
+        if self.problem:
+            raise BadInput(self.problem)
         if self.box is not None:
             with open_drawing(self.path) as image:
                 load_pixels(image, printable(self.path))
@@ -85,10 +91,10 @@ def located(path: str | os.PathLike[str]) -> Path:
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[ImageFile]:
-    """The images of a folder, in the order of its table or, without a table, of their paths.
+    """The images of a folder, in the order of its table; without one, those of linked subfolders are the last.
 
     Raises:
-        BadInput: the folder does not exist, its table is damaged, or it contains no image.
+        BadInput: the folder does not exist or cannot be listed, its table is damaged, or it contains no image.
     """
     root = located(folder)
     if not root.is_dir():
@@ -99,8 +105,9 @@ def image_files(folder: str | os.PathLike[str]) -> list[ImageFile]:
         found = _of_metadata(root)
     else:
         found = _of_tree(root)
-    if not found:
-        raise BadInput(f"{printable(root)} contains no image: name a folder of {', '.join(SUFFIXES)} files.")
+    if all(each.problem for each in found):
+        why = found[0].problem if found else f"name a folder of {', '.join(SUFFIXES)} files."
+        raise BadInput(f"{printable(root)} contains no image: {why}")
     return found
 
 
@@ -121,15 +128,12 @@ def _of_corpus(root: Path) -> list[ImageFile]:
 
 def _of_metadata(root: Path) -> list[ImageFile]:
     """The images that `metadata.jsonl` lists; keys with texts or numbers become columns, `text` the caption."""
-    files = read_metadata(root)["file"].to_pylist()
-    lines = read_json_lines(root / METADATA, "write one JSON object per line", lone_surrogates=True)
-    entries = [entry for _, entry in lines]
-    paths = [located(root / file) for file in files]
-    return [ImageFile(path, _columns(entry, path)) for path, entry in zip(paths, entries, strict=True)]
+    found = [(located(root / file), entry) for _, file, entry in read_entries(root)]
+    return [ImageFile(path, _columns(entry, path)) for path, entry in found]
 
 
 def _columns(entry: Mapping[str, Any], path: Path) -> dict[str, Value]:
-    if "caption" in entry:
+    if {"text", "caption"} <= entry.keys():
         raise BadInput(f"{METADATA}: {printable(path)} has the keys text and caption, which are one column: drop one.")
     named = {"caption" if key == "text" else key: value for key, value in entry.items() if key != "file_name"}
     return {_text(key): _value(value) for key, value in named.items() if isinstance(value, str | int | float)}
@@ -149,13 +153,11 @@ def _value(value: str | float) -> Value:
 
 
 def _of_tree(root: Path) -> list[ImageFile]:
-    """All files with the suffix of an image; names that begin with a dot are left out."""
-    found: list[ImageFile] = []
-    for place, folders, names in os.walk(root):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                path = Path(place, name)
-                first = path.relative_to(root).parts[0] if Path(place) != root else ""
-                found.append(ImageFile(path, {"folder": printable(first)}))
-    return found
+    """All files with the suffix of an image, and the subfolders that cannot be listed."""
+    found, problems = find_images(root, SUFFIXES)
+    images = [ImageFile(path, {"folder": _first_folder(path.relative_to(root))}) for path in found]
+    return images + [ImageFile(path, problem=sentence) for path, sentence in problems.items()]
+
+
+def _first_folder(path: Path) -> str:
+    return printable(path.parts[0]) if len(path.parts) > 1 else ""

@@ -17,16 +17,17 @@ import pyarrow as pa
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.retrieval.columns import KEY_FIELD, OWN, VECTORS, as_column, column_kinds
+from sfumato.retrieval.columns import KEY_FIELD, OWN, VECTORS, as_column, check_columns, column_kinds
 from sfumato.retrieval.database import (
-    TABLE,
     build_ann,
     connect,
     create_table,
     explained,
     find_table,
+    local_folder,
     merge_files,
     quoted,
+    refuse_other_files,
 )
 from sfumato.retrieval.files import ImageFile, Stamp, located
 from sfumato.style.describers import MODALITIES, Describers, Vectors
@@ -62,7 +63,8 @@ class ImageIndex:
         Raises:
             BadInput: LanceDB is not installed, there is no index at the URI, or sfumato did not create it.
         """
-        if "://" not in uri and not Path(uri).is_dir():
+        place = local_folder(uri)
+        if place is not None and not place.is_dir():
             raise BadInput(f"There is no index {printable(uri)}: {_WHOLE}.")
         table = find_table(connect(uri), uri)
         if table is None:
@@ -74,16 +76,17 @@ class ImageIndex:
         """Create an index with the columns of the files, or open an existing index.
 
         Raises:
-            BadInput: as `open`; or an existing index has descriptors of other encoders or lacks a column of the files.
+            BadInput: as `open`; or an existing index has descriptors of other encoders, or cannot store a column of the
+                files.
         """
         database = connect(uri)
         kinds = column_kinds(files)
         if (table := find_table(database, uri)) is None:
-            _refuse_other_files(uri)
+            refuse_other_files(uri)
             table = cls._created(database, uri, describers, kinds)
         index = cls(table, uri, _about(table.schema, uri))
         index.check_describers(describers)
-        index._check_columns(kinds)
+        check_columns(files, table.schema, uri)
         return index
 
     @staticmethod
@@ -198,24 +201,6 @@ class ImageIndex:
             for column in VECTORS.values():
                 if column not in indexed:
                     build_ann(self.table, column)
-
-    def _check_columns(self, kinds: Mapping[str, pa.DataType]) -> None:
-        schema = self.table.schema
-        for name, kind in kinds.items():
-            if name not in schema.names or schema.field(name).type != kind:
-                raise BadInput(
-                    f"{printable(self.uri)} has no column {name!r} of type {kind}, which these images have: index them "
-                    "in a new folder."
-                )
-
-
-def _refuse_other_files(uri: str) -> None:
-    """Raise BadInput for a local path that exists and is neither an empty folder nor an index being created."""
-    place = Path(uri)
-    if "://" in uri or not place.exists():
-        return
-    if not place.is_dir() or any(each.name != f"{TABLE}.lance" for each in place.iterdir()):
-        raise BadInput(f"{printable(uri)} exists and is not an index of images: name a new folder.")
 
 
 def _encoder(describers: Describers, name: str) -> dict[str, Any]:

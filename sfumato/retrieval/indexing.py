@@ -27,7 +27,7 @@ class Indexing:
         unchanged: number of images that were already in the index.
         added: number of images that have been added or replaced.
         changed: number of these that replaced an older version of their file or columns.
-        unreadable: error messages of the files that could not be read; the next run tries them again.
+        unreadable: error messages of the files and folders that could not be read; the next run tries them again.
     """
 
     total: int

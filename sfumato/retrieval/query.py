@@ -10,6 +10,9 @@ from sfumato.retrieval.files import ImageFile
 from sfumato.retrieval.index import ImageIndex
 from sfumato.style.describers import MODALITIES, Describers, Vectors
 
+_GIVE = {"content": "an image of the content or a text", "style": "a style image or style words"}
+"""What gives a query of each modality, for messages."""
+
 
 @dataclass(frozen=True, eq=False)
 class Query:
@@ -30,10 +33,16 @@ class Query:
         """A query of unit descriptors with weights of any sum.
 
         Raises:
-            BadInput: `vectors` is empty, a weight is negative, or all weights are 0.
+            BadInput: `vectors` is empty, a weight is negative or that of another modality, or all weights are 0.
         """
         if not vectors:
             raise BadInput("There is nothing to search for: give an image, a text, a style image or style words.")
+        for name in weights:
+            if name not in vectors:
+                raise BadInput(
+                    f"There is a weight of the {name}, but no {name} to search for: give an image, {_GIVE[name]}, or "
+                    "leave the weight out."
+                )
         given = {name: float(weights.get(name, 1.0)) for name in vectors}
         for name, weight in given.items():
             if not 0 <= weight < float("inf"):

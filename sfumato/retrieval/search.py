@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sfumato.errors import BadInput, first_line
+from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.retrieval.columns import VECTORS
-from sfumato.retrieval.database import explained, is_of_storage
+from sfumato.retrieval.condition import filtered, restricted
+from sfumato.retrieval.database import explained
 from sfumato.retrieval.index import ANN_ROWS, ImageIndex
 from sfumato.retrieval.query import Query
 from sfumato.style.describers import Vectors
@@ -82,14 +83,16 @@ def _scan(index: ImageIndex, query: Query, count: int, where: str) -> list[int]:
     """Row ids of the highest scores of all rows."""
     best_scores: NDArray[np.float32] = np.empty(0, np.float32)
     best_ids: NDArray[np.uint64] = np.empty(0, np.uint64)
-    with _filtered(index, where):
+    with filtered(index, where):
         found = (
-            _where(index.table.search(), where).select([VECTORS[name] for name in query.modalities]).with_row_id(True)
+            restricted(index.table.search(), where)
+            .select([VECTORS[name] for name in query.modalities])
+            .with_row_id(True)
         )
         for batch in found.to_batches(batch_size=BATCH):
             ids = batch.column("_rowid").to_numpy()
             scores = sum(
-                query.weights[name] * (_matrix(batch, name) @ query.vectors[name]) for name in query.modalities
+                query.weights[name] * (descriptors(batch, name) @ query.vectors[name]) for name in query.modalities
             )
             scores, ids = np.concatenate([best_scores, scores]), np.concatenate([best_ids, ids])
             top = np.argsort(-scores, kind="stable")[:count]
@@ -102,8 +105,8 @@ def _candidates(index: ImageIndex, query: Query, count: int, where: str, probes:
     each = count * (REFINE if len(query.modalities) == 1 else CANDIDATES)
     found: dict[int, None] = {}
     for name in query.modalities:
-        with _filtered(index, where):
-            nearest = _where(index.table.search(query.vectors[name], vector_column_name=VECTORS[name]), where)
+        with filtered(index, where):
+            nearest = restricted(index.table.search(query.vectors[name], vector_column_name=VECTORS[name]), where)
             # maximum_nprobes(0): no limit, so that with a condition lists are read until there are enough images.
             nearest = nearest.distance_type("cosine").minimum_nprobes(probes).maximum_nprobes(0)
             nearest = nearest.limit(each).select(["_distance"]).with_row_id(True)
@@ -117,7 +120,7 @@ def _hits(index: ImageIndex, query: Query, ids: Sequence[int], count: int) -> li
         columns = [*index.columns, *(VECTORS[name] for name in query.modalities)]
         table = index.table.take_row_ids(list(ids)).select(columns).to_arrow()
     rows = table.select(index.columns).to_pylist()
-    cosines = {name: _matrix(table, name) @ query.vectors[name] for name in query.modalities}
+    cosines = {name: descriptors(table, name) @ query.vectors[name] for name in query.modalities}
     scores = sum(query.weights[name] * values for name, values in cosines.items())
     order = np.argsort(-np.asarray(scores), kind="stable")[:count]
     return [
@@ -126,29 +129,9 @@ def _hits(index: ImageIndex, query: Query, ids: Sequence[int], count: int) -> li
     ]
 
 
-def _matrix(rows: pa.RecordBatch | pa.Table, name: str) -> Vectors:
+def descriptors(rows: pa.RecordBatch | pa.Table, name: str) -> Vectors:
     """The descriptors of a modality as [n,d]."""
     column = rows.column(VECTORS[name])
     flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     dimension = flat.type.list_size
     return np.asarray(flat.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, dimension)
-
-
-def _where(found: Any, where: str) -> Any:
-    return found.where(where) if where.strip() else found
-
-
-class _filtered(explained):
-    """As `explained`; if the condition cannot be evaluated, the message also lists the columns."""
-
-    def __init__(self, index: ImageIndex, where: str) -> None:
-        super().__init__(index.uri)
-        self.index, self.where = index, where
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self.where.strip() and is_of_storage(error):
-            raise BadInput(
-                f'The condition "{self.where[:200]}" cannot be evaluated ({first_line(error)[:200]}); the columns are '
-                f"{', '.join(self.index.columns)}."
-            ) from error
-        super().__exit__(kind, error, trace)

@@ -31,6 +31,23 @@ def report(triplets: Triplets) -> dict[str, float | int]:
     return found
 
 
+def nothing_found(triplets: Triplets, *, same_content: bool) -> str:
+    """A sentence that says why there is no complete triplet, and what to do.
+
+    Args:
+        triplets: the triplets, none of which is complete.
+        same_content: whether the content images had to have the true content of x.
+    """
+    found = report(triplets)
+    labels = ", and with --same-content labels that x and the content database have in common" if same_content else ""
+    return (
+        f"No image has both a content and a style image: of {found['outputs']} images x, {found['without_content']} "
+        f"have no content image in the database of {len(triplets.contents)}, and {found['without_style']} no style "
+        f"image in that of {len(triplets.styles)}; give larger databases, a larger -k, --most-style or "
+        f"--most-content{labels}."
+    )
+
+
 def _of(outputs: Images, database: Images, rows: RowNumbers, side: str, modality: str) -> Mapping[str, float]:
     """Measurements of one modality of the images found on one side."""
     own, theirs = outputs.vectors[modality], database.vectors[modality]

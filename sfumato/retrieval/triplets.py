@@ -17,10 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.retrieval.columns import VECTORS, as_column
+from sfumato.retrieval.condition import filtered, restricted
 from sfumato.retrieval.files import Value
 from sfumato.retrieval.index import KEY, ImageIndex
-from sfumato.retrieval.search import _filtered, _matrix, _where
+from sfumato.retrieval.search import descriptors
 from sfumato.style.describers import Vectors
 
 NONE = -1
@@ -114,19 +116,21 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
     """
     known = {name: column for name, column in (labels or {}).items() if column in index.columns}
     columns = ["path", "digest", *VECTORS.values(), *dict.fromkeys(known.values())]
-    with _filtered(index, where):
-        table = _where(index.table.search(), where).select(columns).to_arrow().sort_by("path")
+    with filtered(index, where):
+        table = restricted(index.table.search(), where).select(columns).to_arrow().sort_by("path")
     if not len(table):
-        raise BadInput(f'No image of {index.uri} satisfies the condition "{where[:200]}".')
+        raise BadInput(f'No image of {printable(index.uri)} satisfies the condition "{where[:200]}".')
     return Images(
         table["path"].to_pylist(),
         table["digest"].to_pylist(),
-        {name: _matrix(table, name) for name in ("content", "style")},
+        {name: descriptors(table, name) for name in ("content", "style")},
         {name: [_label(each) for each in table[column].to_pylist()] for name, column in known.items()},
     )
 
 
 def _label(value: Value) -> str | None:
+    """A value as text that is equal for equal values: in a column of another type, 1 may be stored as 1.0."""
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     return None if value is None else str(value)
 
 

@@ -6,7 +6,7 @@ m over all images, plus the difference of each of its words from m:
     a(text) = m + sum_w (m_w - m)
 
 Words that describe the content occur in captions of all styles, so their difference is small and they have little
-effect.
+effect. Words of `FUNCTION_WORDS` have none, also if captions contain them.
 """
 
 import re
@@ -22,6 +22,11 @@ from sfumato.suggestions import suggestion
 
 _WORD = re.compile(r"\w+(?:[-']\w+)*")
 _JOINTS = re.compile(r"[-']")
+FUNCTION_WORDS = frozenset({
+    "a", "an", "and", "as", "at", "by", "for", "from", "in", "no", "o", "of", "on", "or", "s", "style", "the", "to",
+    "up", "with",
+})  # fmt: skip
+"""Words that name no style."""
 
 
 def words_of(text: str) -> list[str]:
@@ -61,17 +66,43 @@ class StyleWords:
         return cls(tuple(kept), stacked, descriptors.mean(dim=0))
 
     def __call__(self, text: str) -> Float[Tensor, " d"]:
-        """The descriptor of a text, not normalised; unknown words have no effect.
+        """The descriptor of a text, not normalised; unknown words (`unknown`) have no effect.
 
         Raises:
             BadInput: none of its words is known.
         """
         rows = {word: row for row, word in enumerate(self.words)}
-        chosen = [part for word in words_of(text) for part in ([word] if word in rows else parts_of(word))]
-        known = [rows[word] for word in dict.fromkeys(chosen) if word in rows]
+        parts = [part for word in words_of(text) for part in self._parts(word)]
+        known = [rows[part] for part in dict.fromkeys(parts) if part in rows]
         if not known:
-            first = next(iter(words_of(text)), text.strip())
+            first = next(iter(self.unknown(text)), text.strip())
             raise BadInput(
                 f'The style encoder was trained with no word of "{text[:60]}"{suggestion(first, self.words)}'
             )
         return self.centre + (self.means[known] - self.centre).sum(dim=0)
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that the descriptor does not contain, other than `FUNCTION_WORDS`.
+
+        Of a word with hyphens that is only known in part, these are the unknown parts.
+        """
+        found: list[str] = []
+        for word in words_of(text):
+            parts = self._parts(word)
+            missing = [part for part in parts if part not in self.words]
+            found += [word] if len(missing) == len(parts) > 1 else missing
+        return list(dict.fromkeys(found))
+
+    def _parts(self, word: str) -> list[str]:
+        """The word itself if it is known, otherwise its parts; without `FUNCTION_WORDS`."""
+        parts = [word] if word in self.words else _JOINTS.split(word)
+        return [part for part in parts if part not in FUNCTION_WORDS]
+
+
+def notes_on(unknown: Sequence[str]) -> list[str]:
+    """One sentence that names unknown style words; [] if there are none."""
+    if not unknown:
+        return []
+    named = ", ".join(f'"{word}"' for word in unknown)
+    effect = "it has no effect" if len(unknown) == 1 else "they have no effect"
+    return [f"The style encoder knows no {named}: {effect}."]

@@ -23,8 +23,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from sfumato.data.corpus import TABLE
 from sfumato.data.dataset import CaptionedImages
-from sfumato.files import write_text
+from sfumato.errors import BadInput
+from sfumato.files import printable, write_text
 from sfumato.style.describers import Describers
 from sfumato.train.content import content_caption
 from sfumato.train.contrast import numbers
@@ -128,8 +130,10 @@ def report(
         count: largest number of training images, a random choice; None for all.
 
     Raises:
-        BadInput: the folder is not the emoji corpus.
+        BadInput: the folder is not the emoji corpus, `count` is below 1, or a split has no image.
     """
+    if not (folder / TABLE).is_file():
+        raise BadInput(f"{printable(folder)} is not the emoji corpus: build it with `sfumato data emoji`.")
     size = encoders.style.size
     parts = [CaptionedImages.open(folder, size=size, tones=False, split=name) for name in splits]
     train = CaptionedImages.open(folder, size=size, tones=False, split="train", count=count)
@@ -162,7 +166,7 @@ def _of_split(
     return figures
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate the encoders, print the results and write them to a file."""
     parser = argparse.ArgumentParser(description="Measure a style and a content encoder on the emoji corpus.")
     parser.add_argument("data", type=Path, help="folder of the corpus")
@@ -170,13 +174,17 @@ def main() -> None:
     parser.add_argument("--content", help="folder of a CLIP; default: the bundled one")
     parser.add_argument("--count", type=int, help="largest number of training images; default: all")
     parser.add_argument("--out", type=Path, help="JSON file")
-    arguments = parser.parse_args()
-    encoders = Describers.load(arguments.content, arguments.style)
-    figures = json.dumps(report(arguments.data, encoders, count=arguments.count), indent=1)
+    choice = parser.parse_args(argv)
+    try:
+        encoders = Describers.load(choice.content, choice.style)
+        figures = json.dumps(report(choice.data, encoders, count=choice.count), indent=1)
+        if choice.out:
+            write_text(choice.out, figures + "\n")
+    except BadInput as error:
+        parser.exit(2, f"{error}\n")
     print(figures)
-    if arguments.out:
-        write_text(arguments.out, figures + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -43,6 +43,10 @@ def test_index_and_search(sfumato, flags, tmp_path):
         "search", "own.index", "--style-text", "flat", "--where", "folder = 'one'", *flags, "--exact", "--json"
     )
     assert {hit["folder"] for hit in one.json["found"]} == {"one"}
+    assert (one.json["notes"], one.err) == ([], "")
+    worded = sfumato("search", "own.index", "--style-text", "flat oil", "in round ink", *flags, "--json")
+    assert worded.json["notes"] == ['The style encoder knows no "oil", "ink": they have no effect.']
+    assert worded.err == f"sfumato: {worded.json['notes'][0]}\n"
 
 
 def test_computed_columns_take_precedence_over_metadata(sfumato, flags, describers, tmp_path, monkeypatch):
@@ -102,6 +106,8 @@ def test_invalid_input_gives_one_line(sfumato, flags, index, tmp_path):
         (["search", index.uri, *flags], "nothing to search for"),
         (["search", index.uri, "--text", "", *flags], "text is empty"),
         (["search", index.uri, "--style-text", "flat", "--style-weight", "0", *flags], "all 0"),
+        (["search", index.uri, "--text", "red apple", "--style-weight", "3", *flags], "no style to search for: give"),
+        (["search", index.uri, "--style-text", "flat", "--content-weight", "0", *flags], "no content to search for"),
         (["search", index.uri, "--style-text", "nosuchword", *flags], "trained with no word"),
         (["search", "nowhere", "--text", "red apple", *flags], "no index nowhere"),
         (["search", index.uri, "--style", "photo.png", "-o", "photo.png", *flags], "is an input"),

@@ -182,7 +182,7 @@ def test_keys_of_metadata_are_columns(tmp_path, describers):
     assert {(row["style"], row["content"]) for row in rows} == {("flat", "shapes")}
     assert index.table.count_rows(f"artist = {quoted(chr(79) + chr(39) + 'Hara')}") == 1
     shapes(tmp_path / "other", 2)
-    with pytest.raises(BadInput, match="has no column 'folder'"):
+    with pytest.raises(BadInput, match=r"has no column 'folder', which .*/000\.png has"):
         ImageIndex.create(index.uri, describers, image_files(tmp_path / "other"))
     (tmp_path / "own" / "metadata.jsonl").write_text(json.dumps(lines[0] | {"path": "x"}))
     with pytest.raises(BadInput, match="'path' of the images has the name of a column of the index"):
@@ -223,6 +223,39 @@ def test_metadata_numbers_keep_all_digits(tmp_path, describers):
     assert index.table.count_rows("ints = 9007199254740993") == 1
     again, state = indexed(tmp_path / "index", describers, place)
     assert (state.unchanged, len(again)) == (3, 3)
+
+
+def test_columns_of_a_second_folder_are_stored_in_those_of_the_first(tmp_path, describers):
+    """The columns of the second folder alone would have the types double, double, 64-bit integer and double."""
+    first = [{"id": 2**53 + 1, "year": 1900, "artist": "x", "note": 0.5}, {"id": 1, "year": 0.5, "artist": "7"}]
+    second = [{"id": 7, "year": 3, "artist": 2**53 + 1}, {"artist": 0.25, "note": 1}]
+    places = [tmp_path / "one", tmp_path / "two"]
+    for place, entries in zip(places, (first, second), strict=True):
+        write_metadata(place, shapes(place, 2), entries)
+        index, state = indexed(tmp_path / "index", describers, place)
+        assert state.added == 2
+    found = {row["path"]: row for row in rows_of(index)}
+    rows = [found[str(file.path)] for file in image_files(places[1])]
+    assert [(row["id"], row["year"], row["artist"], row["note"]) for row in rows] == [
+        (7, 3, "9007199254740993", None),
+        (None, None, "0.25", 1),
+    ]
+    before = rows_of(index)
+    for entry, sentence in (
+        (
+            {"id": "n/a"},
+            r"The column 'id' of .*index is int64 and cannot hold 'n/a' of .*two/one/000\.png: index these",
+        ),
+        ({"id": 0.5}, "is int64 and cannot hold 0.5"),
+        ({"id": 2**63}, "is int64 and cannot hold 9223372036854775808"),
+        ({"year": 2**53 + 1}, "is double and cannot hold 9007199254740993"),
+        ({"year": "1900"}, "is double and cannot hold '1900'"),
+        ({"new": 1}, "has no column 'new'"),
+    ):
+        write_metadata(places[1], shapes(places[1], 1), [entry])
+        with pytest.raises(BadInput, match=sentence):
+            indexed(tmp_path / "index", describers, places[1])
+    assert rows_of(ImageIndex.open(index.uri)) == before
 
 
 @pytest.mark.parametrize(
@@ -280,6 +313,25 @@ def test_invalid_indices_are_rejected(tmp_path, describers, images):
     foreign.create_table("images", pa.table({"path": ["a"]}))
     with pytest.raises(BadInput, match="a table of another program"):
         ImageIndex.open(str(tmp_path / "foreign"))
+
+
+@pytest.mark.parametrize("prefix", ["", "file://", "file:"])
+def test_local_uris_are_checked_as_paths(tmp_path, describers, prefix):
+    (tmp_path / "file.txt").write_text("text")
+    shapes(tmp_path / "own", 2)
+    files, before = image_files(tmp_path / "own"), sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadInput, match="There is no index"):
+        ImageIndex.open(f"{prefix}{tmp_path}/nowhere/deep")
+    with pytest.raises(BadInput, match="There is no index"):
+        ImageIndex.open(f"{prefix}{tmp_path}/file.txt")
+    with pytest.raises(BadInput, match="own exists and is not an index"):
+        ImageIndex.create(f"{prefix}{tmp_path}/own", describers, files)
+    for name in ("file.txt", "file.txt/index"):
+        with pytest.raises(BadInput, match=r"file\.txt is a file, not a folder: name another place"):
+            ImageIndex.create(f"{prefix}{tmp_path}/{name}", describers, files)
+    assert sorted(tmp_path.rglob("*")) == before
+    index, _ = indexed(f"{prefix}{tmp_path}/new/index", describers, tmp_path / "own")
+    assert len(ImageIndex.open(index.uri)) == len(ImageIndex.open(f"{tmp_path}/new/index")) == 2
 
 
 def test_folders_without_images_are_refused(tmp_path):

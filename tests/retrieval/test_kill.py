@@ -1,9 +1,12 @@
 """An indexing run that is killed with SIGKILL keeps the written batches, and the next run resumes."""
 
+import random
+import re
 import signal
 import subprocess
 import sys
 
+from benchmarks.index_kills import Trial, main
 from sfumato.retrieval.columns import VECTORS
 from sfumato.retrieval.files import image_files
 from sfumato.retrieval.index import ImageIndex
@@ -40,3 +43,29 @@ def test_a_killed_run_keeps_its_batches(tmp_path, describers, encoders, images):
     )
     index, state = indexed(uri, describers, images)
     assert (state.unchanged, state.unchanged + state.added, len(index)) == (len(rows), state.total, state.total)
+
+
+def test_benchmark_kills_the_command(encoders, capsys):
+    main(["--kills", "2", "--content-encoder", str(encoders[0]), "--style-encoder", str(encoders[1])])
+    found = re.fullmatch(
+        r"2 kills: (\d) before the first write, (\d) during writing, (\d) after it; rows lost: 0, rows twice: 0, rows "
+        r"that differ from an index made in one run: 0 of (\d+)\n",
+        capsys.readouterr().out,
+    )
+    assert sum(map(int, found.groups()[:3])) == 2
+    assert int(found[4]) >= 12
+
+
+def test_benchmark_counts_lost_changed_and_double_rows(tmp_path, describers, images):
+    index, _ = indexed(tmp_path / "index", describers, images)
+    trial = Trial(tmp_path, [], random.Random(0))
+    trial.check()
+    trial.check()
+    assert (trial.counts["lost"], trial.counts["twice"], len(trial.known)) == (0, 0, 23)
+    first, second, third = sorted(trial.known)[:3]
+    rows = index.table.to_arrow()
+    index.table.add(rows.filter([path == second for path in rows["path"].to_pylist()]))
+    index.table.delete(f"path = '{first}'")
+    index.table.update(f"path = '{third}'", {VECTORS["style"]: [1.0] * 12})
+    trial.check()
+    assert (trial.counts["lost"], trial.counts["twice"]) == (2, 1)

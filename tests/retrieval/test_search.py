@@ -1,5 +1,7 @@
 """Search equals a full computation in numpy, with filters, weights, and exact and approximate indices."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from sfumato.retrieval.files import ImageFile, image_files
 from sfumato.retrieval.index import ImageIndex
 from sfumato.retrieval.query import Query, QueryPart
 from sfumato.retrieval.search import search
+from sfumato.retrieval.triplets import read_images
 from tests.retrieval.conftest import indexed
 
 
@@ -53,6 +56,46 @@ def test_filters_are_applied_before_the_search(index, query):
             search(index, query, where=wrong)
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("folder = 'two' path = 'x'", 'AND, OR or the end must follow, not "path"'),
+        ("folder = 'two' ORDER BY path", 'AND, OR or the end must follow, not "ORDER"'),
+        ("folder = 'two' LIMIT 1", 'not "LIMIT"'),
+        ("folder = 'two'; DROP TABLE images", 'not ";"'),
+        ("folder = 'two', bytes > 0", "not supported SQL"),
+        ("(folder = 'two' path = 'x')", 'not "path"'),
+        ("folder = 'two' AND (bytes > 0", "a parenthesis is not closed"),
+        ("-- folder = 'two'", "Expected: an expression"),
+        ("folder = 'two' /* twice", "in a multi-line comment"),
+    ],
+)
+def test_condition_that_is_not_one_expression_is_refused(index, query, where, reason, exact):
+    """LanceDB evaluates the first complete expression and ignores what follows."""
+    with pytest.raises(BadInput, match=re.escape(f'The condition "{where}" cannot be evaluated')) as refused:
+        search(index, query, where=where, exact=exact)
+    assert reason in str(refused.value)
+    assert "columns are path" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(BadInput, match="cannot be evaluated"):
+        read_images(index, where)
+
+
+def test_complete_conditions_are_evaluated(index, query):
+    (first,) = index.table.search().where("folder = 'two'").limit(1).select(["path"]).to_arrow()["path"].to_pylist()
+    for where, holds in (
+        ("folder = 'two' -- and nothing else", lambda row: row["folder"] == "two"),
+        ("folder = 'two' /* or one */", lambda row: row["folder"] == "two"),
+        (f"folder = 'one'\n OR (path = '{first}')", lambda row: row["folder"] == "one" or row["path"] == first),
+        ("folder <> 'a); -- b'", lambda row: True),
+        ("folder IN ('one', 'two') AND NOT folder = 'one'", lambda row: row["folder"] == "two"),
+    ):
+        paths, _ = wanted_order(index, query, holds)
+        assert [hit.row["path"] for hit in search(index, query, 100, where=where)] == paths, where
+        assert read_images(index, where).paths == sorted(paths)
+
+
 def test_image_is_its_own_best_match(index, describers, images):
     for file in image_files(images)[:5]:
         for modality in ("content", "style"):
@@ -83,6 +126,8 @@ def test_invalid_weights_are_rejected(query):
             Query.of(query.vectors, weights)
     with pytest.raises(BadInput, match="nothing to search for"):
         Query.of({}, {})
+    with pytest.raises(BadInput, match=r"a weight of the style, but no style to search for: give .* style words"):
+        Query.of({"content": query.vectors["content"]}, {"style": 1})
 
 
 def test_an_empty_index_and_a_count_of_zero_are_refused(tmp_path, describers, images, query, index):

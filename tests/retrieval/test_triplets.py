@@ -1,5 +1,8 @@
 """Triplets: comparison with a brute-force search, disjoint databases, bounds, and report."""
 
+import json
+import re
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from sfumato.errors import BadInput
 from sfumato.retrieval.triplet_report import report
 from sfumato.retrieval.triplets import NONE, Images, disjoint, find_triplets, nearest_within, read_images
+from tests.retrieval.conftest import indexed
+from tests.style.small import shapes
 
 
 def random_images(count, first=0, seed=0, d=6):
@@ -130,6 +135,59 @@ def test_rows_of_an_index_are_read_in_order(index):
         read_images(index, "folder = 'three'")
 
 
+def test_integers_are_equal_labels_in_columns_of_all_types(tmp_path, describers):
+    """The column is double, 64-bit integer or text."""
+    found = []
+    for name, other in (("double", 0.5), ("integer", 2**53 + 1), ("text", "x")):
+        place = tmp_path / name
+        lines = [{"file_name": str(path.relative_to(place)), "label": 7} for path in shapes(place, 2)]
+        lines[1]["label"] = other
+        (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        index, _ = indexed(tmp_path / f"{name}.index", describers, place)
+        found.append(read_images(index, "", {"content": "label"}).labels["content"])
+    assert found == [["7", "0.5"], ["7", "9007199254740993"], ["7", "x"]]
+
+
+def test_columns_of_labels_are_those_of_x_and_of_one_database(sfumato, index, describers, tmp_path):
+    """The content database has the column `kind` only, that of the shapes neither `kind` nor `look`."""
+    for name, columns in (("own", {"kind": "a", "look": "b"}), ("contents", {"kind": "a"})):
+        place = tmp_path / name
+        lines = [{"file_name": str(path.relative_to(place))} | columns for path in shapes(place, 4)]
+        (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        indexed(tmp_path / f"{name}.index", describers, place)
+    words = ["triplets", "own.index", "-o", "t.parquet", "--most-style", "1", "--most-content", "1", "--json"]
+    contents, neither = ["--content-index", "contents.index"], ["--style-index", index.uri]
+    for more in (
+        [*contents, *neither, "--content-column", "kind", "--same-content"],
+        [*contents, "--style-column", "look"],
+    ):
+        run = sfumato(*words, *more)
+        assert run.code == 0, run.err
+    for more, sentence in (
+        ([*contents, "--content-column", "look"], "contents.index has no column 'look' of the true content"),
+        ([*neither, "--style-column", "look"], "has no column 'look' of the true style: name one of folder"),
+    ):
+        assert sentence in sfumato(*words, *more).refused()
+
+
+def test_message_without_triplets_contains_the_counts(sfumato, describers, tmp_path):
+    for name, size in (("own", 20), ("contents", 24)):
+        place = tmp_path / name
+        lines = [{"file_name": str(path.relative_to(place)), "kind": name} for path in shapes(place, 3, size)]
+        (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        indexed(tmp_path / f"{name}.index", describers, place)
+    words = ["triplets", "own.index", "-o", "t.parquet", "--most-style", "1", "--most-content", "1"]
+    labelled = ["--content-index", "contents.index", "--content-column", "kind", "--same-content"]
+    assert (
+        "of 3 images x, 3 have no content image in the database of 3, and 0 no style image in that of 3; give larger "
+        "databases, a larger -k, --most-style or --most-content, and with --same-content labels that x and"
+    ) in sfumato(*words, *labelled).refused()
+    only = ["--where-content", "path LIKE '%000.png'", "--where-style", "path LIKE '%000.png'"]
+    found = r"of 3 images x, \d have no content image in the database of (\d), and \d no style image in that of (\d);"
+    sizes = re.search(found, sfumato(*words, *only).refused()).groups()
+    assert sorted(sizes) == ["0", "1"]
+
+
 def test_the_command_writes_a_table(sfumato, index, tmp_path):
     words = ["triplets", index.uri, "-o", tmp_path / "t.parquet", "--most-style", "1", "--most-content", "1"]
     found = sfumato(*words, "--style-column", "folder", "--json")
@@ -140,7 +198,10 @@ def test_the_command_writes_a_table(sfumato, index, tmp_path):
     assert not {row["content"] for row in table} & {row["style"] for row in table}
     assert all(row["output"] not in (row["content"], row["style"]) for row in table)
     assert 0 < found.json["style_of_style_image_random_same"] < 1
-    assert "raise k or the bounds" in sfumato(*words[:-4], "--most-style", "-1", "--most-content", "1", "-k", "1").err
+    none = sfumato(*words[:-4], "--most-style", "-1", "--most-content", "1", "-k", "1").err
+    counts = re.search(r"of 23 images x, 23 have no content image in the database of (\d+), and \d+ no style", none)
+    assert f"image in that of {23 - int(counts[1])}; give larger databases" in none
+    assert "--same-content" not in none
     assert (
         "has no column 'stlye' of the true style: name one of folder" in sfumato(*words, "--style-column", "stlye").err
     )

@@ -100,6 +100,10 @@ def test_options_without_effect_are_noted(api_model, options):
     assert inverted.edit("red cat", **options).report["notes"] == []
     (note,) = inverted.edit("green dog", guidance_scale=3.0, **options).report["notes"]
     assert note.startswith("the target prompt and the guidance scale had no effect")
+    unknown = 'The style encoder knows no "impressionism": it has no effect.'
+    words = options | {"style_text": "flat, in the style of impressionism"}
+    assert inverted.edit("", **words).report["notes"] == [unknown]
+    assert inverted.edit("green dog", **words).report["notes"][0] == unknown
     without = "The method parasol had no effect without parasol."
     assert inverted.edit("green dog", guidance_scale=3.0).report["notes"] == [without]
     made = api_model.generate("red cat", methods=[("parasol", options | {"content_text": "red", "lam": 0})], steps=2)
@@ -169,7 +173,23 @@ def test_style_command_equals_the_method(sfumato_command, api_model, saved, enco
     again = sfumato_command("style", "photo.png", "a,b=c.png", "-o", "out2.png", *flags, "--json")
     assert again.code == 0, again.err
     assert Path("out2.png").is_file()
+    worded = sfumato_command("style", "photo.png", "--style-text", "flat oil", "-o", "out4.png", *flags)
+    assert worded.err.splitlines() == ['sfumato: The style encoder knows no "oil": it has no effect.']
+    words = ["--inversion", "edit-friendly", "--eta", 0.9, "--skip", 1, "--style-term", "with-content", "--seed", 7]
+    made = sfumato_command("style", "photo.png", style_image, "-o", "out5.png", *flags, *words, "--json")
+    assert made.json["notes"] == []
+    found = []
+    for seed, skip, term in ((7, 1, "with-content"), (8, 1, "with-content"), (7, 0, "with-content"), (7, 1, "alone")):
+        sampled = {"inversion": "edit-friendly", "eta": 0.9, "steps": 3, "seed": seed}
+        inverted = api_model.invert("photo.png", "", method="parasol", **sampled)
+        edit = inverted.edit("", style=style_image, skip=skip, style_term=term, **options)
+        found.append(np.array_equal(np.asarray(Image.open("out5.png").convert("RGB")), edit.pixels[0]))
+    assert found == [True, False, False, False]
+    seeded = sfumato_command("style", "photo.png", style_image, "-o", "out6.png", *flags, "--seed", 7, "--json")
+    assert seeded.json["notes"] == ["the seed had no effect: with these settings the edit does not depend on it."]
+    assert np.array_equal(np.asarray(Image.open("out6.png")), np.asarray(Image.open("out.png")))
     for words, sentence in (
+        (["style", "photo.png", style_image, "-o", "x.png", *flags, "--eta", 0.5], "eta must be 0"),
         (["style", "photo.png", style_image, "-o", "x.png", "--model", tiny_folder("sd")], "give --parasol FILE"),
         (["style", "photo.png", "-o", "x.png", *flags], "give a style image"),
         (["style", "photo.png", style_image, "-o", "photo.png", *flags], "is an input"),

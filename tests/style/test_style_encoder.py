@@ -12,7 +12,7 @@ from sfumato.errors import BadInput, NonFinite
 from sfumato.style.content import ContentEncoder
 from sfumato.style.encoder import FILE, StyleEncoder, load_style_encoder
 from sfumato.style.network import BINS, StyleNetwork, moments, palette
-from sfumato.style.words import StyleWords, parts_of, words_of
+from sfumato.style.words import StyleWords, notes_on, parts_of, words_of
 from tests import tiny
 from tests.style.small import SIDE, save_content, style_encoder
 
@@ -212,6 +212,27 @@ def test_words_are_means_and_texts_add_differences():
     torch.testing.assert_close(words("an unknown b"), words("b"))
     with pytest.raises(BadInput, match="did you mean 'flat'"):
         words("flet")
+
+
+def test_unknown_and_function_words():
+    """Function words have no effect although captions contain them, and are not reported."""
+    vectors = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    words = StyleWords.learn(vectors, ["man in a suit, flat-mono", "fox in of, flat", "up, noto-o's"], least=1)
+    assert {"in", "of", "up", "o", "s"} <= set(words.words)
+    assert words.unknown("in the style of impressionism, flat") == ["impressionism"]
+    assert words.unknown("Flat-oil painting; oil, water-colour, up-to-date flat-mono") == [
+        "oil", "painting", "water-colour", "date",
+    ]  # fmt: skip
+    for text in ("flat", "in the style of flat", "impressionism flat", "flat-impressionism"):
+        torch.testing.assert_close(words(text), words("flat"))
+    for text in ("in the style of impressionism", "of and in", "s o up no"):
+        with pytest.raises(BadInput, match="trained with no word of"):
+            words(text)
+    with pytest.raises(BadInput, match="did you mean 'flat'"):
+        words("in flta")
+    assert notes_on([]) == []
+    assert notes_on(["oil"]) == ['The style encoder knows no "oil": it has no effect.']
+    assert notes_on(["oil", "ink"]) == ['The style encoder knows no "oil", "ink": they have no effect.']
 
 
 def test_text_features_are_unit_vectors():

@@ -1,5 +1,6 @@
 """The metrics of the encoders on descriptors with known results."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from sfumato.train import style_report as module
 from sfumato.train.style_report import Described, described, found_first, probe, retrieval
+from tests.data.test_dataset import corpus  # noqa: F401
 
 
 def test_only_allowed_images_are_found():
@@ -79,3 +82,29 @@ def test_descriptors_and_labels_of_several_parts():
     assert found.labels["group"].tolist() == [0] * 5
     both = np.concatenate([one.images, other.images])
     np.testing.assert_allclose(found.vectors["style"], both.mean((2, 3)) / 255, rtol=1e-5)
+
+
+def test_the_command_writes_and_prints_the_figures(corpus, tmp_path, capsys):  # noqa: F811
+    assert module.main([str(corpus), "--count", "20", "--out", str(tmp_path / "out.json")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == json.loads((tmp_path / "out.json").read_text())
+    assert figures["training images"] == 20
+    assert figures["test"]["images"] > 0
+
+
+def test_invalid_input_is_refused(corpus, image_folder, encoders, tmp_path, capsys):  # noqa: F811
+    given = ["--content", str(encoders[0]), "--style", str(encoders[1]), "--out", str(tmp_path / "out.json")]
+    for words, sentence in (
+        ([tmp_path / "nowhere", *given], "nowhere is not the emoji corpus: build it with"),
+        ([image_folder, *given], "is not the emoji corpus"),
+        ([corpus, *given, "--count", "0"], "count must be 1 or more, not 0"),
+        ([corpus, "--style", tmp_path], "contains no style"),
+        ([corpus, "--content", tmp_path], str(tmp_path)),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            module.main(list(map(str, words)))
+        assert caught.value.code == 2
+        printed = capsys.readouterr()
+        assert sentence in printed.err
+        assert printed.out == ""
+    assert not (tmp_path / "out.json").exists()
