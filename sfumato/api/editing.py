@@ -109,12 +109,12 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
     metrics = pair_metrics(edited, pixels)
     metrics["autoencoder_psnr"] = [quality[index] for index in plan.of]
     encoder = sources.model.dual_encoder
-    if encoder is not None and plan.text_features is not None:
-        if plan.source_features is not None:
-            metrics["source_similarity_to_source"] = similarity(encoder, pixels, plan.source_features)
-        if plan.prompts != [sources.prompts[index] for index in plan.of]:  # else there is no target prompt
-            metrics["source_similarity_to_target"] = similarity(encoder, pixels, plan.text_features)
-            metrics["edit_similarity_to_target"] = similarity(encoder, edited, plan.text_features)
+    if encoder is not None and plan.source_features is not None:
+        metrics["source_similarity_to_source"] = similarity(encoder, pixels, plan.source_features)
+    has_target = plan.prompts != [sources.prompts[index] for index in plan.of]
+    if encoder is not None and plan.text_features is not None and has_target:
+        metrics["source_similarity_to_target"] = similarity(encoder, pixels, plan.text_features)
+        metrics["edit_similarity_to_target"] = similarity(encoder, edited, plan.text_features)
     return {
         "reconstruction_latent_max_error": sources.latent_error,
         "parameters": {
@@ -125,7 +125,11 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
             "prompts": plan.prompts,
         },
         "metrics": metrics,
-        "notes": _unknown(sources, plan, metrics.get("source_similarity_to_source", [])) + _unused(sources, plan),
+        "notes": [
+            *sources.model.too_long([*sources.prompts, *plan.prompts]),
+            *_unknown(sources, plan, metrics.get("source_similarity_to_source", [])),
+            *_unused(sources, plan),
+        ],
         "inversion": sources.report,
     }
 

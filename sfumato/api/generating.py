@@ -59,6 +59,7 @@ def generating(
     network = model.network
     size = shape[1] * network.factor, shape[2] * network.factor
     largest = at_once(shape, batch)
+    encoder, features = model.dual_encoder, model.text_features(prompts)
     starts = range(0, len(prompts), largest)
     pixels: list[NDArray[np.uint8]] = []
     for n, first in enumerate(starts):
@@ -79,8 +80,8 @@ def generating(
         pixels += [to_uint8(each) for each in composition.finish(decoded(network, last, size[::-1]), None)]
     report = {
         "parameters": {**parameters(params), "prompts": prompts, "seeds": seeds, "size": list(size[::-1])},
-        "metrics": _metrics(model, pixels, prompts),
-        "notes": composition.notes([("", prompt) for prompt in prompts]),
+        "metrics": {} if encoder is None or features is None else {"similarity": similarity(encoder, pixels, features)},
+        "notes": model.too_long(prompts) + composition.notes([("", prompt) for prompt in prompts]),
     }
     described = composition.described(recipe_parameters)
     files = files_used(*(params for _, params in composition.methods))
@@ -147,10 +148,3 @@ def _value(name: str, part: Tensor) -> float | str:
     digest = sha256()
     add_tensor(digest, name, part)
     return digest.hexdigest()
-
-
-def _metrics(model: Loaded, pixels: list[NDArray[np.uint8]], prompts: list[str]) -> dict[str, Any]:
-    encoder, features = model.dual_encoder, model.text_features(prompts)
-    if encoder is None or features is None:
-        return {}
-    return {"similarity": similarity(encoder, pixels, features)}
