@@ -199,15 +199,19 @@ def resolve(
 
 
 def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
-    """Return a copy of the parameters with some options of the stage "edit" replaced, checked.
+    """Return a copy of the parameters of an inversion with some options of the stage "edit" replaced, checked.
 
     Raises:
-        BadInput: as `resolve`.
+        BadInput: as `resolve`; or an option has another value than in the inversion, which was computed with it
+            (`Params.inverts_with`).
     """
     given = renamed(given)
     check_names(given, type(params), ("edit",), what)
     revised = dataclasses.replace(params, **given)
     check_params(network, revised)
+    for name in params.inverts_with:
+        if (new := getattr(revised, name)) != (old := getattr(params, name)):
+            raise BadInput(f"The image was inverted with {name} = {old!r}: to edit it with {new!r}, invert it again.")
     if revised == params:
         return params  # the same object, which caches the files that it has read
     revised.check_files()

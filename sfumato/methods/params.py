@@ -84,6 +84,11 @@ class Params:
         return () if any(getattr(self, name) for name in self.needs) else self.needs
 
     @property
+    def inverts_with(self) -> tuple[str, ...]:
+        """Options of the stage "edit" that `inverted_under` reads too, so that an edit cannot change them."""
+        return ()
+
+    @property
     def keeps_prompt(self) -> bool:
         """Whether an edit without a target prompt uses the source prompt."""
         return False

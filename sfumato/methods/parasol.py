@@ -110,6 +110,12 @@ class ParasolParams(DeterministicParams):
                 object.__setattr__(self, name, weighted_text(value))
 
     @property
+    def inverts_with(self) -> tuple[str, ...]:
+        """The options that the image's own tokens and their guidance depend on, if the image is inverted with them."""
+        scales = "style_scale", "content_scale", "style_term"
+        return ("parasol", *scales, "content_encoder", "style_encoder") if self.invert_with == OWN_TOKENS else ()
+
+    @property
     def keeps_prompt(self) -> bool:
         """True, as the method uses no target prompt."""
         return True

@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from sfumato.api.sweep import sweep
 from sfumato.errors import BadInput
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
 from sfumato.methods.parasol import ParasolParams
 from sfumato.methods.weighted import parse_weighted, read_weighted, weighted_text
+from sfumato.metrics import Evaluator
 from sfumato.style.tokens import Parasol
 from tests import tiny
 from tests.style.small import save_both
@@ -203,6 +205,33 @@ def test_inversion_with_own_tokens_reconstructs(api_model, options, style_image,
     assert error(again, lam=4) < tolerance
     prompted = api_model.invert(image, prompt, method="parasol", **given)
     assert error(prompted, lam=4) > 5 * tolerance, "the default inversion is under the source prompt"
+
+
+def test_own_tokens_are_inverted_for_every_scale_of_a_sweep(api_model, options, style_image):
+    image, grid = tiny.tiny_image(32, 24), {"style_scale": [1.0, 8.0], "lam": [0, 1]}
+    given = options | {"invert_with": "own-tokens", "style": style_image, "steps": 3, "content_scale": 2.0}
+    with api_model.network.counting() as count:
+        trials = list(
+            sweep(api_model, image, "red cat", "", grid=grid, method="parasol", evaluator=Evaluator.load(), **given)
+        )
+    assert count.samples == 2 * 3 * 3 + 4 * 3 * 3, "one inversion per scale, one edit per setting"
+    for trial in trials:
+        alone = api_model.plan(image, "red cat", methods="parasol", **given | trial.options).run().result
+        assert np.array_equal(trial.pixels, alone.pixels[0])
+
+
+def test_edits_cannot_change_what_own_tokens_were_inverted_with(api_model, options, style_image, tmp_path):
+    image, given = tiny.tiny_image(32, 24), options | {"invert_with": "own-tokens", "steps": 2}
+    inverted = api_model.invert(image, "red cat", method="parasol", **given)
+    for methods in ({"style_scale": 8}, {"methods": [("parasol", {"style_scale": 8})]}):
+        sentence = r"was inverted with style_scale = 5\.0: to edit it with 8, invert it again"
+        with api_model.network.counting() as count, pytest.raises(BadInput, match=sentence):
+            inverted.edit("", **methods)
+        assert count.samples == 0
+    for change in ({"content_scale": 3.0}, {"style_term": "with-content"}, {"parasol": style_image}):
+        with pytest.raises(BadInput, match=f"was inverted with {next(iter(change))} = "):
+            inverted.edit("", **change)
+    assert inverted.edit("", style=style_image, style_scale=5.0, lam=1).recipes[0]["style_scale"] == 5
 
 
 def test_own_tokens_without_a_matching_file_are_refused(api_model, options, tmp_path):
