@@ -3,7 +3,7 @@
 The flags of the command line, the argument checks and the contract tests are derived from these fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -42,6 +42,7 @@ def option(
     choices: tuple[str, ...] = (),
     after: Mapping[str, Any] | None = None,
     file: bool = False,
+    bundled: Callable[[str], Any] = lambda name: None,
 ) -> Any:
     """Define a field of a `Params` dataclass.
 
@@ -57,10 +58,11 @@ def option(
             option.
         file: whether the value is a file, folder or hub id that is opened; the defaults of a model folder cannot
             contain such an option.
+        bundled: returns a true value for the name of a file of the package, which is opened instead of a local file.
     """
     within = Range(low=low, high=high, above=above)
     metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
-    metadata["file"] = file
+    metadata |= {"file": file, "bundled": bundled}
     return field(default=default, metadata=metadata)
 
 

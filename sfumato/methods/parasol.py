@@ -72,6 +72,7 @@ class ParasolParams(DeterministicParams):
         "file from `sfumato train parasol`, or emoji for the bundled one; without one the image is not changed",
         stage="edit",
         file=True,
+        bundled=bundled_parasol,
     )
     style: str = option(
         "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
