@@ -5,11 +5,14 @@ The flags of the command line, the argument checks and the contract tests are de
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.ranges import Range, check_number
+from sfumato.regular_files import content_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,8 +115,21 @@ class Params:
         """Paths of local files and folders in the options. Recipes contain their names and hashes instead."""
         return ()
 
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the files and folders by path (`content_hash`), computed once. Raises BadInput."""
+        return {path: content_hash(Path(path)) for path in self.files}
+
     def check_files(self) -> None:
-        """Check the files that are given as options. Raises BadInput for a file that cannot be used."""
+        """Read and check the files that are given as options. Raises BadInput for a file that cannot be used.
+
+        The content must be kept in this object, as the files may change later.
+        """
+
+    def read_files(self) -> None:
+        """Read and check the files and compute their hashes, for the recipe. Raises BadInput."""
+        self.check_files()
+        _ = self.hashes
 
     def check_inversion(self, network: "DiffusionModel") -> None:
         """Check that `inverted_under` supports the model, without evaluating it. Raises BadInput."""

@@ -195,11 +195,18 @@ class ParasolParams(DeterministicParams):
         """`descriptor` of both modalities, computed once. Raises BadInput for images and texts that cannot be used."""
         return {name: self.descriptor(name) for name in ("style", "content")}
 
+    @cached_property
+    def colours(self) -> dict[str, Tensor]:
+        """The style images with a weight above 0, [1,3,h,w] in [-1,1], by path, read once. Raises BadInput."""
+        from sfumato.images import read_image, to_tensor
+
+        return {path: to_tensor(read_image(path)) for path, weight in self.style_images.items() if weight}
+
     def check_files(self) -> None:
         """Read all files, and check that the tokens were trained with these encoders. Raises BadInput."""
         if self.saved is not None:
             self.saved.check_describers(self.describers)
-            _ = self.descriptors
+            _ = self.descriptors, self.colour_match and self.colours
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
         """Note that a target prompt or a guidance scale has no effect with PARASOL's tokens."""
@@ -244,14 +251,12 @@ class ParasolParams(DeterministicParams):
 
     def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
         """Match colours inside the mask to the weighted style images, if `colour_match` is set."""
-        from sfumato.images import read_image, to_tensor
         from sfumato.images.colour_match import match_colours
 
         if not self.colour_match:
             return edited
-        weights = {path: weight for path, weight in self.style_images.items() if weight}
-        references = [to_tensor(read_image(path)) for path in weights]
-        return match_colours(edited, *references, weights=list(weights.values()), inside=inside).to(edited.dtype)
+        weights = [self.style_images[path] for path in self.colours]
+        return match_colours(edited, *self.colours.values(), weights=weights, inside=inside).to(edited.dtype)
 
 
 def mixed(describers: Describers, modality: str, images: Mapping[str, float], text: str) -> Tensor | None:

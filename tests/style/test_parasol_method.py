@@ -1,5 +1,6 @@
 """The method parasol and the command `sfumato style`."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def test_colour_match_uses_the_style_image(api_model, options, style_image):
     edit = inverted.edit("", style=style_image, colour_match=True, residual=False, **options)
     wanted = np.asarray(Image.open(style_image).convert("RGB")).reshape(-1, 3).mean(0)
     assert np.abs(edit.pixels[0].reshape(-1, 3).mean(0) - wanted).max() < 12  # pixels are clipped to 0..255
+
+
+def test_colour_match_uses_the_style_image_that_was_read(api_model, options, style_image):
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=2)
+    given = {"style": style_image, "colour_match": True} | options
+    wanted, run = inverted.edit("", **given), inverted.edit_steps("", **given)
+    next(iter(run))
+    Image.new("RGB", (24, 24), "red").save(style_image)
+    assert np.array_equal(run.result.pixels[0], wanted.pixels[0])
+    assert run.result.recipes == wanted.recipes
+    assert inverted.edit("", **given).recipes != wanted.recipes
 
 
 def test_colour_match_uses_pixels_inside_the_mask(api_model, options, style_image):
@@ -221,17 +233,22 @@ def test_own_tokens_are_inverted_for_every_scale_of_a_sweep(api_model, options, 
 
 
 def test_edits_cannot_change_what_own_tokens_were_inverted_with(api_model, options, style_image, tmp_path):
-    image, given = tiny.tiny_image(32, 24), options | {"invert_with": "own-tokens", "steps": 2}
-    inverted = api_model.invert(image, "red cat", method="parasol", **given)
-    for methods in ({"style_scale": 8}, {"methods": [("parasol", {"style_scale": 8})]}):
-        sentence = r"was inverted with style_scale = 5\.0: to edit it with 8, invert it again"
-        with api_model.network.counting() as count, pytest.raises(BadInput, match=sentence):
-            inverted.edit("", **methods)
-        assert count.samples == 0
-    for change in ({"content_scale": 3.0}, {"style_term": "with-content"}, {"parasol": style_image}):
-        with pytest.raises(BadInput, match=f"was inverted with {next(iter(change))} = "):
-            inverted.edit("", **change)
+    given, file = options | {"invert_with": "own-tokens", "steps": 2}, tmp_path / "own.safetensors"
+    shutil.copy(given["parasol"], file)
+    given["parasol"] = str(file)
+    inverted = api_model.invert(tiny.tiny_image(32, 24), "red cat", method="parasol", **given)
+    changes = {"style_scale": 8.0, "content_scale": 3.0, "style_term": "with-content", "parasol": options["parasol"]}
+    for name, value in changes.items():
+        for edit in ({name: value}, {"methods": [("parasol", {name: value})]}):
+            with api_model.network.counting() as count, pytest.raises(BadInput, match=f"was inverted with {name} = "):
+                inverted.edit("", **edit)
+            assert count.samples == 0
     assert inverted.edit("", style=style_image, style_scale=5.0, lam=1).recipes[0]["style_scale"] == 5
+    saved = Parasol.load(file)
+    saved.tokens.null_style.data += 1
+    saved.save(file)
+    with pytest.raises(BadInput, match=r"own\.safetensors was changed after the image was inverted"):
+        inverted.edit("", style=style_image)
 
 
 def test_own_tokens_without_a_matching_file_are_refused(api_model, options, tmp_path):
