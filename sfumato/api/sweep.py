@@ -88,6 +88,9 @@ def sweep(
             there is no evaluator; or the evaluator cannot encode a prompt.
     """
     points, loaded = grid_points(grid), read_image(image, max_pixels)
+    for name, text in (("source", source), ("target", target)):
+        if not isinstance(text, str):
+            raise BadInput(f"The {name} prompt of a sweep must be text, not {text!r}.")
     about: Point = {"seed": seed, "resolution": resolution, "tiles": tiles, "mask_words": mask_words}
     about |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
     usual = OF_INVERSION | OF_EDIT
