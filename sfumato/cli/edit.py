@@ -108,13 +108,17 @@ def run(arguments: Namespace) -> None:
     prompts = [*found.prompts, *found.targets, arguments.negative_prompt]
     plan = (
         None
-        if found.inversion
+        if found.inversion is not None
         else model.plan(found.images, found.prompts, found.targets, **_planned(found, methods), **edit, **check)
     )
     evaluator = load_auto(arguments, model, [found.prompts[0], found.targets[0]])
     for name, size in zip(arguments.images, found.sizes, strict=True):
         notes += hints(model, name, size, prompts, found.resolution)
-    inverted = model.open(arguments.images[0]) if plan is None else finish(plan.invert())
+    if plan is not None:
+        inverted = finish(plan.invert())
+    else:
+        assert found.inversion is not None
+        inverted = model.open_loaded(found.inversion, arguments.images[0])
     edit |= methods.shared() | {"methods": methods.named()}
     work = inverted.edit_steps(found.targets, **edit, **check) if plan is None else plan.apply(inverted)
     reports = [inverted.report] if "seconds" in inverted.report else []
@@ -223,6 +227,7 @@ def _method_in(words: Sequence[str]) -> str:
     from sfumato.inversion import Inversion
 
     for word in files:
-        if Inversion.FORMAT.matches(word):
-            return str(Inversion.load(word).parameters.get("method", DEFAULT_METHOD))
+        if (header := Inversion.FORMAT.header(word)) is not None:
+            found = header.get("parameters") if isinstance(header, dict) else None
+            return str(found.get("method", DEFAULT_METHOD)) if isinstance(found, dict) else DEFAULT_METHOD
     return DEFAULT_METHOD
