@@ -31,7 +31,7 @@ from sfumato.api.loaded import Loaded
 from sfumato.api.opening import opened
 from sfumato.api.plan import Plan, with_masks
 from sfumato.api.resolution import Resolution, at_resolution, check_resolution
-from sfumato.api.result import Result
+from sfumato.api.result import Part, Result
 from sfumato.api.run import Run, finished
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
@@ -343,6 +343,8 @@ class Model(Loaded):
         composition = compose_generation(network, params, methods, shifts)
         check_negative(network, composition.uses_negative, negative_prompt, [params.guidance_scale])
         composition.check_run(network, [shape[1:]], texts, texts)
-        return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition))
+        done: list[Part] = []
+        work = generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition, done)
+        return Run(network, work, done)
 
     generate = finished(generate_steps)

@@ -28,7 +28,7 @@ from sfumato.cli.recipe_files import image_file
 from sfumato.cli.repeat import note_other_model, read_edit
 from sfumato.cli.report import print_json
 from sfumato.cli.sources import Sources, read_image_sources, read_inversion
-from sfumato.cli.work import finish, made_by, print_summary, summary
+from sfumato.cli.work import finish, finish_and_save, made_by, print_summary, summary
 from sfumato.errors import BadInput
 from sfumato.files import printable
 
@@ -122,8 +122,9 @@ def run(arguments: Namespace) -> None:
     edit |= methods.shared() | {"methods": methods.named()}
     work = inverted.edit_steps(found.targets, **edit, **check) if plan is None else plan.apply(inverted)
     reports = [inverted.report] if "seconds" in inverted.report else []
+    kept = {"recipe": not arguments.no_recipe, "keep_gps": arguments.keep_gps}
     if evaluator is None:
-        result = finish(work)
+        result, lossy = finish_and_save(work, paths, **kept)
     else:
         if check["check"]:
             reports.append(finish(inverted.reconstruct_steps()).report)
@@ -132,10 +133,8 @@ def run(arguments: Namespace) -> None:
         notes.append(about(choice))
         remark(notes[-1])
         result = choice.result
-    notes += save_all(result, paths, recipe=not arguments.no_recipe, keep_gps=arguments.keep_gps) + _alike(
-        result, found
-    )
-    notes += remarks(result.report["notes"])
+        lossy = save_all(result, paths, **kept)
+    notes += lossy + _alike(result, found) + remarks(result.report["notes"])
     made = summary(
         [*reports, result.report],
         paths,
