@@ -51,14 +51,18 @@ class Format:
 
     def matches(self, path: Named) -> bool:
         """Whether the metadata of a file name this format; its tensors are not read."""
-        from safetensors import SafetensorError, safe_open
+        return self._metadata(path).get("format") == self.name
 
-        try:
-            check_header(path, self._give, _MOST_TENSORS)
-            with safe_open(path, framework="pt") as file:
-                return (file.metadata() or {}).get("format") == self.name
-        except (SafetensorError, OSError, BadInput):
-            return False
+    def header(self, path: Named) -> Any:
+        """The header of a file, a JSON value of any type, without reading the tensors; None if the format is another.
+
+        Raises:
+            BadInput: the header is damaged.
+        """
+        metadata = self._metadata(path)
+        if metadata.get("format") != self.name:
+            return None
+        return self._parsed(metadata.get("sfumato", ""), printable(path))
 
     def read(self, path: Named, assemble: Callable[[Any, dict[str, "Tensor"]], Content]) -> Content:
         """Read a file of unknown origin and return the result of `assemble`.
@@ -82,12 +86,26 @@ class Format:
                 metadata = file.metadata() or {}
                 self._check(name, metadata.get("format", ""))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            header = parse_json(metadata["sfumato"], f"{name} is damaged: its header", self.remedy)
-            return assemble(header, tensors)
+            return assemble(self._parsed(metadata["sfumato"], name), tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             if isinstance(error, BadInput):
                 raise
             raise BadInput(f"{name} is not {self.what}, or is damaged: {self.remedy}.") from error
+
+    def _metadata(self, path: Named) -> dict[str, str]:
+        """The metadata of a safetensors file; {} if it cannot be read."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            check_header(path, self._give, _MOST_TENSORS)
+            with safe_open(path, framework="pt") as file:
+                return file.metadata() or {}
+        except (SafetensorError, OSError, BadInput):
+            return {}
+
+    def _parsed(self, header: str, name: str) -> Any:
+        """The JSON value of a header; `name` is the printable name of the file. Raises BadInput."""
+        return parse_json(header, f"{name} is damaged: its header", self.remedy)
 
     def _check(self, name: str, stated: str) -> None:
         """Raise BadInput for a file, with this printable name, whose metadata state another format or version."""

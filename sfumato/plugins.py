@@ -86,6 +86,8 @@ class Registry(Mapping[str, T]):
 
     def find(self, name: str) -> T:
         """The object with a name. Raises BadInput if it does not exist or its package cannot be imported."""
+        if not isinstance(name, str):
+            raise BadInput(f"The name of a {self.what} must be text, not {name!r}.")
         if name in (own := self._own(name)):
             return own[name]
         known = self._all()

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.images.limits import LARGEST_SIDE
 from sfumato.methods.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, scaled_skip
 from sfumato.models.diffusion_model import DiffusionModel
@@ -194,23 +195,35 @@ def resolve(
     values = scaled_skip(defaults | dict(given), defaults, given)
     resolved = params(**values)
     check_params(network, resolved)
-    resolved.check_files()
+    resolved.read_files()
     return resolved
 
 
 def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
-    """Return a copy of the parameters with some options of the stage "edit" replaced, checked.
+    """Return a copy of the parameters of an inversion with some options of the stage "edit" replaced, checked.
+
+    Files that have changed since the parameters were created are read again.
 
     Raises:
-        BadInput: as `resolve`.
+        BadInput: as `resolve`; or an option or its file is another one than in the inversion, which was computed with
+            it (`Params.inverts_with`).
     """
     given = renamed(given)
     check_names(given, type(params), ("edit",), what)
     revised = dataclasses.replace(params, **given)
     check_params(network, revised)
     if revised == params:
-        return params  # the same object, which caches the files that it has read
-    revised.check_files()
+        params.read_files()  # those of an inversion that was opened from a file have not been read
+        if revised.hashes == params.hashes:
+            return params  # the same object, which contains what it has read
+    revised.read_files()
+    for name in params.inverts_with:
+        if (new := getattr(revised, name)) != (old := getattr(params, name)):
+            raise BadInput(f"The image was inverted with {name} = {old!r}: to edit it with {new!r}, invert it again.")
+        if revised.hashes.get(new) != params.hashes.get(old):
+            raise BadInput(
+                f"{printable(old)} was changed after the image was inverted with it: invert the image again."
+            )
     return revised
 
 

@@ -262,4 +262,5 @@ def _shared(params: Params, common: Mapping[str, Any]) -> Params:
         return params
     revised = dataclasses.replace(params, **other)
     revised.check()
+    revised.read_files()
     return revised

@@ -55,8 +55,9 @@ class EditPlan:
         residual: whether to add back the reconstruction error of the autoencoder, see `finish.add_residual`.
         check: whether to replay the source first and measure the reconstruction error.
         negative_prompt: the negative prompt of classifier-free guidance.
-        text_features: features of the target prompts by the model's dual encoder, for the report; None without one.
-        source_features: features of the source prompts; None without a dual encoder or if one of them is empty.
+        text_features: features of the target prompts by the model's dual encoder, for the report; None without one or
+            if a prompt is too long for it.
+        source_features: the same of the source prompts; also None if one of them is empty.
     """
 
     compositions: list[Composition]

@@ -25,20 +25,27 @@ from sfumato.api.report import (
     reconstruction_psnr,
     similarity,
 )
-from sfumato.api.result import Result
-from sfumato.api.run import Progress, following
+from sfumato.api.result import Part, Result
+from sfumato.api.run import Progress, Run, following
 from sfumato.api.sources import Sources
 from sfumato.geometry.edit import Moved, with_moves
 from sfumato.images import Mask, resized_pixels
 from sfumato.metrics.evaluator import SHIPPED
 
 
-def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Result]:
+def edit_run(sources: Sources, plan: EditPlan) -> Run[Result]:
+    """Return the run of an edit, which yields after every step; see `editing`."""
+    parts: list[Part] = []
+    return Run(sources.model.network, editing(sources, plan, parts), parts)
+
+
+def editing(sources: Sources, plan: EditPlan, parts: list[Part]) -> Generator[Progress, None, Result]:
     """Run the edits batch by batch, yielding after every step.
 
     Args:
         sources: inverted images.
         plan: an edit of these images.
+        parts: the images of every batch are appended when the batch is finished.
 
     Returns:
         The edited images with their recipes and the report.
@@ -46,6 +53,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
     if plan.check and sources.latent_error is None:
         yield from reconstructing(sources, residual=False)
     pixels: dict[int, NDArray[np.uint8]] = {}
+    recipes: dict[int, dict[str, Any]] = {}
     moves: dict[int, dict[str, Any]] = {}
     bounds: dict[int, EditRegion | None] = {}
     for batch in plan.batches:
@@ -62,12 +70,25 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
         x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size, job.steps)
         pixels |= _finished(plan, batch, group, x0, bounds)
         moves |= {j: moves_of(made, row) for row, j in enumerate(batch.outputs)}
-    edited = [pixels[j] for j in range(len(plan.prompts))]
-    recipes = [recipe | moves[j] for j, recipe in enumerate(_recipes(sources, plan))]
-    report = _report(sources, plan, edited)
+        recipes |= {j: _recipe(sources, plan, j) | moves[j] for j in batch.outputs}
+        parts.append(Part(batch.outputs, _result(plan, batch.outputs, pixels, recipes, {})))
+    every = list(range(len(plan.prompts)))
+    report = _report(sources, plan, [pixels[j] for j in every])
     if all(moves.values()):
-        report["moves"] = [moves[j]["moves"] for j in range(len(edited))]
-    return Result(edited, plan.images, recipes, report)
+        report["moves"] = [moves[j]["moves"] for j in every]
+    return _result(plan, every, pixels, recipes, report)
+
+
+def _result(
+    plan: EditPlan,
+    outputs: Sequence[int],
+    pixels: Mapping[int, NDArray[np.uint8]],
+    recipes: Mapping[int, dict[str, Any]],
+    report: dict[str, Any],
+) -> Result:
+    """The results with these indices."""
+    images = [plan.images[j] for j in outputs]
+    return Result([pixels[j] for j in outputs], images, [recipes[j] for j in outputs], report)
 
 
 def _bounds(plan: EditPlan, batch: Batch, sources: Sources) -> dict[int, EditRegion | None]:
@@ -109,12 +130,12 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
     metrics = pair_metrics(edited, pixels)
     metrics["autoencoder_psnr"] = [quality[index] for index in plan.of]
     encoder = sources.model.dual_encoder
-    if encoder is not None and plan.text_features is not None:
-        if plan.source_features is not None:
-            metrics["source_similarity_to_source"] = similarity(encoder, pixels, plan.source_features)
-        if plan.prompts != [sources.prompts[index] for index in plan.of]:  # else there is no target prompt
-            metrics["source_similarity_to_target"] = similarity(encoder, pixels, plan.text_features)
-            metrics["edit_similarity_to_target"] = similarity(encoder, edited, plan.text_features)
+    if encoder is not None and plan.source_features is not None:
+        metrics["source_similarity_to_source"] = similarity(encoder, pixels, plan.source_features)
+    has_target = plan.prompts != [sources.prompts[index] for index in plan.of]
+    if encoder is not None and plan.text_features is not None and has_target:
+        metrics["source_similarity_to_target"] = similarity(encoder, pixels, plan.text_features)
+        metrics["edit_similarity_to_target"] = similarity(encoder, edited, plan.text_features)
     return {
         "reconstruction_latent_max_error": sources.latent_error,
         "parameters": {
@@ -125,7 +146,11 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
             "prompts": plan.prompts,
         },
         "metrics": metrics,
-        "notes": _unknown(sources, plan, metrics.get("source_similarity_to_source", [])) + _unused(sources, plan),
+        "notes": [
+            *sources.model.too_long([*sources.prompts, *plan.prompts]),
+            *_unknown(sources, plan, metrics.get("source_similarity_to_source", [])),
+            *_unused(sources, plan),
+        ],
         "inversion": sources.report,
     }
 
@@ -144,25 +169,22 @@ def _unused(sources: Sources, plan: EditPlan) -> list[str]:
     return plan.composition.notes(pairs)
 
 
-def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:
-    files = files_used(*(params for _, params in plan.composition.methods))
-    return [
-        {
-            "operation": "edit",
-            **sources.recipe(index),
-            **recipe_parameters(plan.compositions[j].params),
-            "methods": plan.compositions[j].described(recipe_parameters),
-            **files,
-            "guidance_scale": plan.guidance_scales[j],
-            "prompt": plan.prompts[j],
-            "negative_prompt": plan.negative_prompt,
-            "masked": plan.masks[j] is not None or plan.region is not None,
-            **_mask_used(plan.masks[j]),
-            **({} if plan.region is None else {"region": asdict(plan.region)}),
-            "residual": plan.residual,
-        }
-        for j, index in enumerate(plan.of)
-    ]
+def _recipe(sources: Sources, plan: EditPlan, j: int) -> dict[str, Any]:
+    """The recipe of the result with index `j`, without the moves of its latent."""
+    return {
+        "operation": "edit",
+        **sources.recipe(plan.of[j]),
+        **recipe_parameters(plan.compositions[j].params),
+        "methods": plan.compositions[j].described(recipe_parameters),
+        **files_used(*(params for _, params in plan.composition.methods)),
+        "guidance_scale": plan.guidance_scales[j],
+        "prompt": plan.prompts[j],
+        "negative_prompt": plan.negative_prompt,
+        "masked": plan.masks[j] is not None or plan.region is not None,
+        **_mask_used(plan.masks[j]),
+        **({} if plan.region is None else {"region": asdict(plan.region)}),
+        "residual": plan.residual,
+    }
 
 
 def _mask_used(mask: Mask | None) -> dict[str, Any]:

@@ -5,9 +5,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.arguments import spread
@@ -16,7 +14,7 @@ from sfumato.api.generation_plan import job_of
 from sfumato.api.group import at_once, decoded
 from sfumato.api.loaded import Loaded
 from sfumato.api.report import files_used, made_with, parameters, recipe_parameters, similarity
-from sfumato.api.result import Result
+from sfumato.api.result import Part, Result
 from sfumato.api.run import Progress, following
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
@@ -39,6 +37,7 @@ def generating(
     batch: int | None,
     extra: Condition,
     composition: Composition,
+    parts: list[Part],
 ) -> Generator[Progress, None, Result]:
     """Generate images batch by batch, yielding after every step. All arguments have been checked.
 
@@ -52,6 +51,7 @@ def generating(
         batch: maximum number of rows per forward pass; None for the default.
         extra: maps, labels and tokens, one row per image; also used for the prediction under the negative prompt.
         composition: methods and shifts.
+        parts: the images of every batch are appended when the batch is finished.
 
     Returns:
         The images with their recipes and the report.
@@ -59,16 +59,18 @@ def generating(
     network = model.network
     size = shape[1] * network.factor, shape[2] * network.factor
     largest = at_once(shape, batch)
+    encoder, features = model.dual_encoder, model.text_features(prompts)
     starts = range(0, len(prompts), largest)
-    pixels: list[NDArray[np.uint8]] = []
+    described = composition.described(recipe_parameters)
+    files = files_used(*(params for _, params in composition.methods))
     for n, first in enumerate(starts):
         texts = prompts[first : first + largest]
         outputs = list(range(first, first + len(texts)))
         some = extra[first : first + largest]
-        parts: dict[str, Any] = {"size": size, "maps": some.maps, "labels": some.labels, "tokens": some.tokens}
-        negative = network.condition([negative_prompt] * len(texts), **parts) if network.takes_text else None
+        inputs: dict[str, Any] = {"size": size, "maps": some.maps, "labels": some.labels, "tokens": some.tokens}
+        negative = network.condition([negative_prompt] * len(texts), **inputs) if network.takes_text else None
         guided = classifier_free(network, negative, [float(params.guidance_scale)] * len(texts))
-        condition, own = network.condition(texts, **parts), seeds[first : first + largest]
+        condition, own = network.condition(texts, **inputs), seeds[first : first + largest]
         guided = replace(guided, network=WithSource(network, {}, condition))
         job = job_of(guided, shape, condition, params, own, composition.path(params.steps))
         work = generate(
@@ -76,30 +78,30 @@ def generating(
             seeds=own, device=network.device, shifts=composition.of(job), path=job.path,
         )  # fmt: skip
         last = yield from following(work, "generate", n, len(starts), outputs, network, size[::-1], job.steps)
-        pixels += [to_uint8(each) for each in composition.finish(decoded(network, last, size[::-1]), None)]
+        images = [to_uint8(each) for each in composition.finish(decoded(network, last, size[::-1]), None)]
+        recipes = [
+            {
+                "operation": "generate",
+                **made_with(network),
+                "prompt": prompts[row],
+                "negative_prompt": negative_prompt,
+                "seed": seeds[row],
+                "size": list(size[::-1]),
+                **parameters(params),
+                **_described(extra[row]),
+                **({"methods": described} if described else {}),
+                **files,
+            }
+            for row in outputs
+        ]
+        parts.append(Part(outputs, Result(images, [], recipes, {})))
+    pixels = [each for part in parts for each in part.result.pixels]
     report = {
         "parameters": {**parameters(params), "prompts": prompts, "seeds": seeds, "size": list(size[::-1])},
-        "metrics": _metrics(model, pixels, prompts),
-        "notes": composition.notes([("", prompt) for prompt in prompts]),
+        "metrics": {} if encoder is None or features is None else {"similarity": similarity(encoder, pixels, features)},
+        "notes": model.too_long(prompts) + composition.notes([("", prompt) for prompt in prompts]),
     }
-    described = composition.described(recipe_parameters)
-    files = files_used(*(params for _, params in composition.methods))
-    recipes = [
-        {
-            "operation": "generate",
-            **made_with(network),
-            "prompt": prompt,
-            "negative_prompt": negative_prompt,
-            "seed": seed,
-            "size": list(size[::-1]),
-            **parameters(params),
-            **_described(extra[row]),
-            **({"methods": described} if described else {}),
-            **files,
-        }
-        for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
-    ]
-    return Result(pixels, [], recipes, report)
+    return Result(pixels, [], [each for part in parts for each in part.result.recipes], report)
 
 
 def read_extra(network: DiffusionModel, maps: Any, labels: Any, tokens: Any) -> dict[str, Tensor]:
@@ -147,10 +149,3 @@ def _value(name: str, part: Tensor) -> float | str:
     digest = sha256()
     add_tensor(digest, name, part)
     return digest.hexdigest()
-
-
-def _metrics(model: Loaded, pixels: list[NDArray[np.uint8]], prompts: list[str]) -> dict[str, Any]:
-    encoder, features = model.dual_encoder, model.text_features(prompts)
-    if encoder is None or features is None:
-        return {}
-    return {"similarity": similarity(encoder, pixels, features)}

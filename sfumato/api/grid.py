@@ -16,9 +16,14 @@ def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
     """Return all combinations of the values; the last name varies fastest.
 
     Raises:
-        BadInput: a name has no values or a repeated value, or there are more than `MOST` combinations.
+        BadInput: a name has no list of values, no values or a repeated value, or there are more than `MOST`
+            combinations.
     """
+    if not isinstance(grid, Mapping):
+        raise BadInput(f"The grid must be a dictionary of lists of values by name, not {grid!r}.")
     for name, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise BadInput(f"The values of {name} in the grid must be a list, not {values!r}.")
         if not values:
             raise BadInput(f"Give at least one value for {name}.")
         for value in values:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sfumato.api.composition import Named
 from sfumato.api.edit_plan import plan_edit
-from sfumato.api.editing import editing
+from sfumato.api.editing import edit_run
 from sfumato.api.reconstructing import reconstructing
 from sfumato.api.result import Result
 from sfumato.api.run import Run, finished
@@ -89,7 +89,7 @@ class Inverted(Sources):
             negative_prompt=negative_prompt,
             options=options,
         )
-        return Run(self.model.network, editing(self, plan))
+        return edit_run(self, plan)
 
     edit = finished(edit_steps)
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from sfumato.api.edit_plan import EditPlan
-from sfumato.api.editing import editing
+from sfumato.api.editing import edit_run
 from sfumato.api.group import at_once
 from sfumato.api.inverted import Inverted
 from sfumato.api.result import Result
-from sfumato.api.run import Run
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, Term
 from sfumato.core.loop import recorded, reverse
@@ -39,7 +38,7 @@ def edited_together(inverted: Inverted, plans: Sequence[EditPlan]) -> list[Resul
     """
     joined = len(plans) > 1 and all(map(_joinable, plans)) and _rows(plans) <= at_once(_shape(inverted), inverted.batch)
     plans = _with_last_steps(inverted, plans) if joined else plans
-    return [Run(inverted.model.network, editing(inverted, plan)).result for plan in plans]
+    return [edit_run(inverted, plan).result for plan in plans]
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,15 +75,29 @@ class Loaded:
             return self._dual_encoder
 
     def text_features(self, texts: Sequence[str]) -> Tensor | None:
-        """Compute features of texts, [b,d], by the dual encoder; None without one or for a model without text input.
+        """Compute features of texts, [b,d], by the dual encoder.
+
+        Returns:
+            The features; None without a dual encoder, for a model without text input, or if a text is too long for the
+            dual encoder (`too_long`).
 
         Raises:
             BadInput: as `DualEncoder.text_features`.
         """
         encoder = self.dual_encoder
-        if encoder is None or not self.network.takes_text:
+        if encoder is None or not self.network.takes_text or self.too_long(texts):
             return None
         return encoder.text_features(self.plain(texts))
+
+    def too_long(self, texts: Sequence[str]) -> list[str]:
+        """Return notes on texts that have more tokens than the dual encoder reads, so that there is no similarity."""
+        encoder = self.dual_encoder
+        counts = [] if encoder is None or not texts else encoder.token_counts(self.plain(texts))
+        return [
+            f"No similarity: the prompt has {count} tokens, and the dual encoder reads at most {encoder.context}."
+            for count in dict.fromkeys(counts)
+            if encoder is not None and count > encoder.context
+        ]
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
         """Encode prompts to a condition, one row per prompt, for images of `size` (height, width) in pixels.

@@ -31,11 +31,13 @@ from sfumato.api.loaded import Loaded
 from sfumato.api.opening import opened
 from sfumato.api.plan import Plan, with_masks
 from sfumato.api.resolution import Resolution, at_resolution, check_resolution
-from sfumato.api.result import Result
+from sfumato.api.result import Part, Result
 from sfumato.api.run import Run, finished
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image
+from sfumato.inversion import Inversion
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.params import Params, Stage, options_of
 from sfumato.methods.registry import METHODS, Method
@@ -244,11 +246,23 @@ class Model(Loaded):
             BadInput: the file is not an inversion, was computed with another model, or `images` are not the inverted
                 images.
         """
+        return self.open_loaded(Inversion.load(path), path, images, batch=batch)
+
+    def open_loaded(
+        self, inversion: Inversion, path: str | os.PathLike[str], images: Any = None, *, batch: int | None = None
+    ) -> Inverted:
+        """Open an inversion that has been read from a file; other arguments as for `open`.
+
+        Args:
+            inversion: the content of the file.
+            path: the file, for error messages.
+            images: as for `open`.
+            batch: as for `open`.
+        """
         check_prompts_suffice(self.network, "open")
         check_batch(batch)
-        found = opened(self, path, images, batch)
-        tiled = found.groups[0].inversion.parameters.get("tiles")
-        return opened(self._tiled("full"), path, images, batch) if tiled else found
+        model = self._tiled("full") if inversion.parameters.get("tiles") else self
+        return opened(model, inversion, printable(path), images, batch)
 
     def interpolate(self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any) -> Result:
         """Interpolate between two images; the arguments are those of `interpolate_steps`."""
@@ -329,6 +343,8 @@ class Model(Loaded):
         composition = compose_generation(network, params, methods, shifts)
         check_negative(network, composition.uses_negative, negative_prompt, [params.guidance_scale])
         composition.check_run(network, [shape[1:]], texts, texts)
-        return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition))
+        done: list[Part] = []
+        work = generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition, done)
+        return Run(network, work, done)
 
     generate = finished(generate_steps)

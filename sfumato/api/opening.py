@@ -1,6 +1,5 @@
 """Implementation of `Model.open`."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ from sfumato.api.loaded import Loaded
 from sfumato.api.reading import ENTRIES, check_reading
 from sfumato.api.resolution import at_resolution, check_resolution
 from sfumato.errors import BadInput
-from sfumato.files import printable
 from sfumato.images import LoadedImage, read_image
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
@@ -22,9 +20,8 @@ from sfumato.methods.params import check_names
 from sfumato.methods.registry import METHODS, Method
 
 
-def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int | None) -> Inverted:
-    """Read an inversion from a file and check it against the model and the images; see `Model.open`."""
-    inversion = Inversion.load(path)
+def opened(model: Loaded, inversion: Inversion, name: str, images: Any, batch: int | None) -> Inverted:
+    """Check an inversion against the model and the images; see `Model.open_loaded`."""
     network = model.network
     inversion.check_model(network.fingerprint())
     stored = dict(inversion.parameters)
@@ -38,10 +35,10 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
     check_batch(inverted_with)
     batch = batch or inverted_with  # an exact inversion is exact if its replay evaluates the same batches
     check_resolution(network, resolution)
-    loaded = at_resolution(network, resolution, _read_sources(inversion, images, printable(path)))
+    loaded = at_resolution(network, resolution, _read_sources(inversion, images, name))
     size = padded_size(network, loaded[0].size)
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
-    params = _params(model, method, stored, inversion.steps, printable(path))
+    params = _params(model, method, stored, inversion.steps, name)
     inversion = inversion.to(network.device)
     groups = [
         Group(network, rows, [loaded[i] for i in rows], part, model.condition(part.prompts, size))

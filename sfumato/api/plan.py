@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 from sfumato import __version__
 from sfumato.api.edit_plan import EditPlan
-from sfumato.api.editing import editing
+from sfumato.api.editing import edit_run, editing
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting
 from sfumato.api.reading import check_reading, reading
-from sfumato.api.result import Result
+from sfumato.api.result import Part, Result
 from sfumato.api.run import Progress, Run
 from sfumato.errors import BadInput
 
@@ -42,7 +42,8 @@ class Plan:
 
     def run(self) -> Run[Result]:
         """Run the inversion and the edit, yielding after every step; the result is that of the edit."""
-        return Run(self.sources.model.network, self._both())
+        parts: list[Part] = []
+        return Run(self.sources.model.network, self._both(parts), parts)
 
     def invert(self) -> Run[Inverted]:
         """Run only the inversion, yielding after every step."""
@@ -54,11 +55,11 @@ class Plan:
         Args:
             inverted: the result of `invert` of this plan.
         """
-        return Run(self.sources.model.network, editing(inverted, self.edit))
+        return edit_run(inverted, self.edit)
 
-    def _both(self) -> Generator[Progress, None, Result]:
+    def _both(self, parts: list[Part]) -> Generator[Progress, None, Result]:
         inverted = yield from inverting(self.sources)
-        return (yield from editing(inverted, self.edit))
+        return (yield from editing(inverted, self.edit, parts))
 
     def __reduce__(self) -> tuple[Any, ...]:
         network = self.sources.model.network

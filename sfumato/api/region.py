@@ -32,9 +32,11 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
         threshold: see `Region`; None for the default.
 
     Raises:
-        BadInput: both kinds of region are given, the threshold is out of range or given without a region, or a word is
-            empty.
+        BadInput: the words are not text, both kinds of region are given, the threshold is out of range or given without
+            a region, or a word is empty.
     """
+    if not isinstance(words, str):
+        raise BadInput(f'mask_words must be text, words separated by commas, like "cat,dog", not {words!r}.')
     if words and difference:
         raise BadInput("Give mask_words or mask_difference, not both.")
     if not words and not difference:

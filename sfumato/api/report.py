@@ -19,7 +19,6 @@ from sfumato.methods.option_files import files_of_options, replaced
 from sfumato.methods.params import Params
 from sfumato.metrics import DualEncoder, psnr, ssim
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.regular_files import content_hash
 
 SSIM_WINDOW = 11
 
@@ -97,21 +96,18 @@ def files_used(*used: Params) -> dict[str, Any]:
 
     They have the form {"files": [{"option": ..., "name": ..., "sha256": ...}]}, without "option" for files that do not
     belong to one option. The hash of a folder is the hash of the lines "HASH  NAME" of its files, sorted by name, as
-    printed by `sha256sum *`.
-
-    Raises:
-        BadInput: a file cannot be read.
+    printed by `sha256sum *`. The hashes are those of `Params.hashes`, i.e. of the content that was read.
     """
-    named: dict[tuple[str | None, str], None] = {}
+    named: dict[tuple[str | None, str], str] = {}
     for params in used:
         options = files_of_options(params)
         owned = {path for paths in options.values() for path in paths}
-        named |= dict.fromkeys((option, path) for option, paths in options.items() for path in paths)
-        named |= dict.fromkeys((None, path) for path in params.files if path not in owned)
-    hashes = {path: content_hash(Path(path)) for path in dict.fromkeys(path for _, path in named)}
+        read = params.hashes
+        named |= {(option, path): read[path] for option, paths in options.items() for path in paths if path in read}
+        named |= {(None, path): sha256 for path, sha256 in read.items() if path not in owned}
     found = [
-        ({} if option is None else {"option": option}) | {"name": file_name(path), "sha256": hashes[path]}
-        for option, path in named
+        ({} if option is None else {"option": option}) | {"name": file_name(path), "sha256": sha256}
+        for (option, path), sha256 in named.items()
     ]
     return {"files": found} if found else {}
 

@@ -79,6 +79,19 @@ class Result:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images of a run that are finished before the others.
+
+    Attributes:
+        outputs: their indices among the results of the run.
+        result: the images with their recipes, without a report.
+    """
+
+    outputs: list[int]
+    result: Result
+
+
 def numbered(path: Path, count: int) -> list[Path]:
     """Return the output path of every image: `path` for a single image, otherwise out-0.png, out-1.png, ..."""
     return [path] if count == 1 else [path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(count)]

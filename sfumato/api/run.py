@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.api.group import decoded
+from sfumato.api.result import Part
 from sfumato.core.state import StepEnd
 from sfumato.geometry import Passes, counting_passes
 from sfumato.images import to_uint8
@@ -63,13 +64,17 @@ class Run(Iterator[Progress], Generic[Outcome]):
     caller's code between steps.
 
     Attributes:
+        parts: the finished images so far, batch by batch, of an edit or a generation (`sfumato.api.result.Part`).
         seconds: computation time so far.
         calls: number of forward passes of the network so far.
         samples: number of rows evaluated by the network so far.
         passes: number of products with the Jacobian so far.
     """
 
-    def __init__(self, network: DiffusionModel, steps: Generator[Progress, None, Outcome]) -> None:
+    def __init__(
+        self, network: DiffusionModel, steps: Generator[Progress, None, Outcome], parts: Sequence[Part] = ()
+    ) -> None:
+        self.parts = parts
         self._network = network
         self._steps: Generator[Progress, None, Outcome] = steps
         self._outcome: Outcome | None = None

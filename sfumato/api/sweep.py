@@ -10,9 +10,9 @@ mask_threshold. The image is inverted once for every setting of the inversion, a
 `guidance_scale` are computed in one batch. `sfumato.api.trial.pareto` selects the Pareto-optimal trials.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -32,6 +32,7 @@ from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import Evaluator
 
+Item = TypeVar("Item")
 OF_INVERSION: Point = {"seed": 0, "resolution": None, "tiles": False}
 OF_EDIT: Point = {"mask_words": "", "mask_difference": False, "mask_threshold": None}
 """Arguments of the inversion and of the edit that the grid may contain in addition to parameters, with defaults."""
@@ -87,6 +88,9 @@ def sweep(
             there is no evaluator; or the evaluator cannot encode a prompt.
     """
     points, loaded = grid_points(grid), read_image(image, max_pixels)
+    for name, text in (("source", source), ("target", target)):
+        if not isinstance(text, str):
+            raise BadInput(f"The {name} prompt of a sweep must be text, not {text!r}.")
     about: Point = {"seed": seed, "resolution": resolution, "tiles": tiles, "mask_words": mask_words}
     about |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
     usual = OF_INVERSION | OF_EDIT
@@ -95,13 +99,16 @@ def sweep(
     painted = None if mask is None else painted_mask(mask, loaded.size)
     about |= {"methods": method, "mask": painted} | fixed
     edits = {*options_of(METHODS.find(method).params, "edit"), *OF_EDIT}
-    plans = [
-        [
-            (together, _plan(model, loaded, (source, target), [about | points[i] for i in together]))
-            for together in _groups(inverting, points, lambda name: name != "guidance_scale")
-        ]
-        for inverting in _groups(range(len(points)), points, lambda name: name not in edits)
+
+    def differing(index: int, same: Collection[str]) -> tuple[str, ...]:
+        """The values of a point, as text, without the options that are named in `same`."""
+        return tuple(repr(value) for name, value in points[index].items() if name not in same)
+
+    planned = [
+        (together, _plan(model, loaded, (source, target), [about | points[i] for i in together]))
+        for together in _groups(range(len(points)), lambda index: differing(index, ["guidance_scale"]))
     ]
+    plans = _groups(planned, lambda each: differing(each[0][0], edits.difference(each[1].sources.params.inverts_with)))
     source, target = model.plain([source, target])
     evaluator, texts = evaluator or evaluator_of(model), (source, target) if target.strip() else None
     if texts:
@@ -148,10 +155,9 @@ def _trials(
                 yield Trial(index, points[index], result.pixels[row], scores, result, row)
 
 
-def _groups(indices: Sequence[int], points: list[Point], counts: Callable[[str], bool]) -> list[list[int]]:
-    """Group indices of points with equal values for all names that `counts` selects, in order of first occurrence."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for index in indices:
-        key = tuple(repr(value) for name, value in points[index].items() if counts(name))
-        groups.setdefault(key, []).append(index)
+def _groups(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Group items with equal keys, in order of first occurrence."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return list(groups.values())

@@ -28,7 +28,7 @@ from sfumato.cli.recipe_files import image_file
 from sfumato.cli.repeat import note_other_model, read_edit
 from sfumato.cli.report import print_json
 from sfumato.cli.sources import Sources, read_image_sources, read_inversion
-from sfumato.cli.work import finish, made_by, print_summary, summary
+from sfumato.cli.work import finish, finish_and_save, made_by, print_summary, summary
 from sfumato.errors import BadInput
 from sfumato.files import printable
 
@@ -108,18 +108,23 @@ def run(arguments: Namespace) -> None:
     prompts = [*found.prompts, *found.targets, arguments.negative_prompt]
     plan = (
         None
-        if found.inversion
+        if found.inversion is not None
         else model.plan(found.images, found.prompts, found.targets, **_planned(found, methods), **edit, **check)
     )
     evaluator = load_auto(arguments, model, [found.prompts[0], found.targets[0]])
     for name, size in zip(arguments.images, found.sizes, strict=True):
         notes += hints(model, name, size, prompts, found.resolution)
-    inverted = model.open(arguments.images[0]) if plan is None else finish(plan.invert())
+    if plan is not None:
+        inverted = finish(plan.invert())
+    else:
+        assert found.inversion is not None
+        inverted = model.open_loaded(found.inversion, arguments.images[0])
     edit |= methods.shared() | {"methods": methods.named()}
     work = inverted.edit_steps(found.targets, **edit, **check) if plan is None else plan.apply(inverted)
     reports = [inverted.report] if "seconds" in inverted.report else []
+    kept = {"recipe": not arguments.no_recipe, "keep_gps": arguments.keep_gps}
     if evaluator is None:
-        result = finish(work)
+        result, lossy = finish_and_save(work, paths, **kept)
     else:
         if check["check"]:
             reports.append(finish(inverted.reconstruct_steps()).report)
@@ -128,10 +133,8 @@ def run(arguments: Namespace) -> None:
         notes.append(about(choice))
         remark(notes[-1])
         result = choice.result
-    notes += save_all(result, paths, recipe=not arguments.no_recipe, keep_gps=arguments.keep_gps) + _alike(
-        result, found
-    )
-    notes += remarks(result.report["notes"])
+        lossy = save_all(result, paths, **kept)
+    notes += lossy + _alike(result, found) + remarks(result.report["notes"])
     made = summary(
         [*reports, result.report],
         paths,
@@ -223,6 +226,7 @@ def _method_in(words: Sequence[str]) -> str:
     from sfumato.inversion import Inversion
 
     for word in files:
-        if Inversion.FORMAT.matches(word):
-            return str(Inversion.load(word).parameters.get("method", DEFAULT_METHOD))
+        if (header := Inversion.FORMAT.header(word)) is not None:
+            found = header.get("parameters") if isinstance(header, dict) else None
+            return str(found.get("method", DEFAULT_METHOD)) if isinstance(found, dict) else DEFAULT_METHOD
     return DEFAULT_METHOD

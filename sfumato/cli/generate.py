@@ -21,10 +21,10 @@ from sfumato.cli.flags import (
     typed_all,
 )
 from sfumato.cli.hints import hints
-from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, remarks, save_all
+from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, remarks
 from sfumato.cli.parser import CommandParser, size
 from sfumato.cli.report import print_json
-from sfumato.cli.work import finish, made_by, print_summary, summary
+from sfumato.cli.work import finish_and_save, made_by, print_summary, summary
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -89,8 +89,8 @@ def run(arguments: Namespace) -> None:
     )
     prompts = [*arguments.prompts, arguments.negative_prompt]
     notes = hints(model, "the image", arguments.size, prompts, remedy="leave --size out to use the model's size")
-    result = finish(work)
-    notes += save_all(result, paths, recipe=not arguments.no_recipe) + remarks(result.report["notes"])
+    result, lossy = finish_and_save(work, paths, recipe=not arguments.no_recipe)
+    notes += lossy + remarks(result.report["notes"])
     found = summary(
         [result.report],
         paths,

@@ -71,9 +71,12 @@ def _with_files(path: str, recipe: Mapping[str, Any], params: "Params", name: st
     text = getattr(params, name)
     if not isinstance(text, str):
         raise TypeError(text)
+    about = options_of(type(params))[name].metadata
+    if about["bundled"](text):
+        return text, set()
     stated, empty = hashes_of(path, recipe, name, text, flag), without_texts(params)
     named = files_of_options(replace(empty, **{name: text})).get(name, [])
-    if text and not named and options_of(type(params))[name].metadata["file"]:
+    if text and not named and about["file"]:
         named = [text]  # a folder next to the image, or a folder or hub id that only the user may name
     if missing := [file for file in named if file not in stated]:
         raise absent(path, missing[0], flag)

@@ -12,6 +12,7 @@ from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.images import LoadedImage
+    from sfumato.inversion import Inversion
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Sources:
         tiles: whether the network is evaluated in tiles.
         notes: remarks on reading the images.
         images: the source images; [] for an inversion.
+        inversion: the saved inversion; None for images.
     """
 
     sizes: list[tuple[int, int]]
@@ -39,11 +41,7 @@ class Sources:
     tiles: bool
     notes: list[str] = field(default_factory=list)
     images: "list[LoadedImage]" = field(default_factory=list)
-
-    @property
-    def inversion(self) -> bool:
-        """Whether the source is a saved inversion."""
-        return not self.images
+    inversion: "Inversion | None" = None
 
 
 def read_image_sources(arguments: Namespace) -> Sources:
@@ -104,4 +102,5 @@ def read_inversion(arguments: Namespace, methods: Composed) -> Sources:
     prompts, targets = [*inversion.prompts] or [""], arguments.targets or [""]
     count = _count(len(prompts), {"--to": targets})
     resolution = inversion.parameters.get("resolution", "full")
-    return Sources([(width, height)], count, prompts, targets, [*inversion.seeds] or [0], resolution, False)
+    seeds = [*inversion.seeds] or [0]
+    return Sources([(width, height)], count, prompts, targets, seeds, resolution, False, inversion=inversion)

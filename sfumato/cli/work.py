@@ -1,16 +1,18 @@
 """Run operations of the Python API with a progress bar, and summarise their cost."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.outputs import remark, remarks
 from sfumato.cli.progress import Show, duration, progress
 from sfumato.cli.report import print_table, say, shown
+from sfumato.files import printable
 
 if TYPE_CHECKING:
-    from sfumato.api import Run
+    from sfumato.api import Result, Run
     from sfumato.api.loaded import Loaded
 
 #: Smallest remaining time in seconds that is shown.
@@ -26,18 +28,62 @@ LABELS = {
 """Headings of metrics; CLIP is a cosine similarity."""
 
 
-def finish(run: "Run[Any]", show: Show | None = None) -> Any:
-    """Run to the end and return the result; progress is shown on stderr, or by `show`."""
+def finish(run: "Run[Any]", show: Show | None = None, after_step: Callable[[], None] = lambda: None) -> Any:
+    """Run to the end and return the result; progress is shown on stderr, or by `show`.
+
+    Args:
+        run: the run.
+        show: shows the progress.
+        after_step: called after every step, and at the end of the run.
+    """
     if show is None:
         with progress() as bar:
-            return finish(run, bar)
+            return finish(run, bar, after_step)
     with closing(run):
         show(0, None, "preparing")
         began = time.monotonic()
         for step in run:
             show(step.done, step.total, f"{step.stage} {step.done}/{step.total}{_left(step.done, step.total, began)}")
             began = began if step.done < step.total else time.monotonic()  # the next stage begins
+            after_step()
+        after_step()
         return run.result
+
+
+def finish_and_save(
+    run: "Run[Any]", paths: Sequence[Path], *, recipe: bool, keep_gps: bool = False
+) -> "tuple[Result, list[str]]":
+    """Run to the end and save every batch of images when it is finished; missing folders are created.
+
+    If the run fails or is stopped, a remark on stderr says how many images have been saved.
+
+    Args:
+        run: an edit or a generation.
+        paths: the path of every image.
+        recipe: whether to write the recipes to the files.
+        keep_gps: whether to keep the positions of the sources.
+
+    Returns:
+        The result of the run, and remarks on what a file format cannot represent, which are also printed on stderr.
+    """
+    notes: dict[int, str] = {}
+
+    def save() -> None:
+        for part in run.parts:
+            for row, output in enumerate(part.outputs):
+                if output not in notes:
+                    paths[output].parent.mkdir(parents=True, exist_ok=True)
+                    notes[output] = part.result.save(paths[output], row, recipe=recipe, keep_gps=keep_gps)
+
+    try:
+        result = finish(run, after_step=save)
+    except BaseException:
+        save()
+        if notes:
+            folder = printable(paths[0].parent)
+            remark(f"{len(notes)} of {len(paths)} {'images are' if len(paths) > 1 else 'image is'} in {folder}.")
+        raise
+    return result, remarks([f"{paths[n]}: {notes[n]}." for n in sorted(notes) if notes[n]])
 
 
 def _left(done: int, total: int, began: float) -> str:

@@ -8,8 +8,8 @@ def feathered(weights: NDArray[np.float32], reach: float) -> NDArray[np.float32]
     """Let the weights of a mask rise from 0 at its border to their values at the distance `reach` inside the mask.
 
     Weights of 0 stay 0, so everything outside the mask stays unchanged. Borders of the mask at the border of the image
-    are not feathered. `reach` is limited to half of the largest distance in the mask from its border, so that the
-    middle of a narrow mask keeps its weights.
+    are not feathered. In every connected part of the mask, `reach` is limited to half of the largest distance from its
+    border, so that the middle of a narrow part keeps its weights.
 
     Args:
         weights: weights of the mask, [h,w] in [0,1].
@@ -18,12 +18,14 @@ def feathered(weights: NDArray[np.float32], reach: float) -> NDArray[np.float32]
     Returns:
         The feathered weights, [h,w].
     """
-    depth = _depth(weights > 0, limit=round(2 * reach) + 2)
-    distance = min(reach, float(depth.max(initial=0)) / 2)
-    if distance < 1:
-        return weights
-    share = np.clip((depth - 0.5) / distance, 0, 1)
-    return np.minimum(weights, share * share * (3 - 2 * share))
+    inside = weights > 0
+    depth = _depth(inside, limit=round(2 * reach) + 2)
+    distance = np.minimum(np.float32(reach), _largest_in_part(inside, depth) / 2)
+    wide = distance >= 1
+    share = np.clip((depth[wide] - 0.5) / distance[wide], 0, 1)
+    found = weights.copy()
+    found[wide] = np.minimum(weights[wide], share * share * (3 - 2 * share))
+    return found
 
 
 def _depth(inside: NDArray[np.bool_], limit: int) -> NDArray[np.float32]:
@@ -37,3 +39,30 @@ def _depth(inside: NDArray[np.bool_], limit: int) -> NDArray[np.float32]:
             np.minimum(lines[n], lines[n + 1] + 1, out=lines[n])
         across[...] = lines
     return depth
+
+
+def _largest_in_part(inside: NDArray[np.bool_], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest of the non-negative `values` in the connected part (4 neighbours) of every pixel; 0 outside the mask.
+
+    Pixels in a row that follow each other form a run. Runs in consecutive rows that touch are merged.
+    """
+    run = np.cumsum(_starts(inside), dtype=np.int32).reshape(inside.shape) * inside  # 0 outside
+    touching = _starts(inside[1:] & inside[:-1])
+    one, other = run[1:][touching], run[:-1][touching]
+    part = np.arange(run.max(initial=0) + 1)
+    while (differ := part[one] != part[other]).any():
+        one, other = one[differ], other[differ]
+        pair = part[one], part[other]
+        np.minimum.at(part, np.maximum(*pair), np.minimum(*pair))
+        while ((lower := part[part]) != part).any():
+            part = lower
+    largest: NDArray[np.float32] = np.zeros(len(part), np.float32)
+    np.maximum.at(largest, part[run[inside]], values[inside])
+    return largest[part[run]]
+
+
+def _starts(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels in a mask whose left neighbour is not in it."""
+    starts = inside.copy()
+    starts[:, 1:] &= ~inside[:, :-1]
+    return starts

@@ -6,6 +6,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from sfumato.images.declared import EXIF_IFD
+from sfumato.images.orientation import SIDEWAYS
 
 Dpi: TypeAlias = tuple[float, float]
 """Horizontal and vertical resolution in pixels per inch."""
@@ -19,21 +20,28 @@ _TEXTS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298)
 _WINDOWS = range(0x9C9B, 0x9CA0)
 #: The maker's notes, and the pointer to interoperability.
 _LEFT_OUT = (0x927C, 0xA005)
+#: Area and position of the subject, which refer to the pixels before they are turned upright.
+_SUBJECT = (0x9214, 0xA214)
+_FOCAL_PLANE_X, _FOCAL_PLANE_Y = 0xA20E, 0xA20F
 #: Largest EXIF block, that of a JPEG segment.
 _MOST_BYTES = 65_000
 
 
-def read_exif(image: Image.Image) -> tuple[bytes, str]:
+def read_exif(image: Image.Image, orientation: int) -> tuple[bytes, str]:
     """The EXIF block to keep, and a note.
 
     The block keeps the description of the image and its author, the exposure and the GPS position. It omits thumbnails
     and maker notes, which show or describe the unedited image, and the layout of the pixels in the file.
 
+    Args:
+        image: the decoded image.
+        orientation: EXIF orientation of the pixels in the file; the block is that of the upright image.
+
     Returns:
         The block (b"" if there is none, or none that can be kept), and a note with the reason ("" if there is none).
     """
     try:
-        data = _kept(image)
+        data = _kept(image, orientation)
     except Exception:  # EXIF is untrusted input: the image stays usable with a malformed block
         return b"", "the EXIF block is unreadable: left out"
     if len(data) > _MOST_BYTES:
@@ -41,11 +49,14 @@ def read_exif(image: Image.Image) -> tuple[bytes, str]:
     return data, ""
 
 
-def _kept(image: Image.Image) -> bytes:
+def _kept(image: Image.Image, orientation: int) -> bytes:
     exif, kept = image.getexif(), Image.Exif()
     kept.update(described(exif))
+    left_out = _LEFT_OUT if orientation == 1 else (*_LEFT_OUT, *_SUBJECT)
+    moved = {_FOCAL_PLANE_X: _FOCAL_PLANE_Y, _FOCAL_PLANE_Y: _FOCAL_PLANE_X} if orientation in SIDEWAYS else {}
     for directory in (EXIF_IFD, GPS_IFD):
-        if found := {tag: value for tag, value in exif.get_ifd(directory).items() if tag not in _LEFT_OUT}:
+        found = {moved.get(tag, tag): value for tag, value in exif.get_ifd(directory).items() if tag not in left_out}
+        if found:
             kept[directory] = found
     data: bytes = kept.tobytes() if set(kept) - {_ORIENTATION} else b""
     return data
@@ -104,8 +115,13 @@ def has_position(data: bytes) -> bool:
     return bool(exif.get_ifd(GPS_IFD))
 
 
-def read_dpi(image: Image.Image) -> Dpi | None:
-    """The resolution in the file's header or EXIF; None if there is none."""
+def read_dpi(image: Image.Image, orientation: int) -> Dpi | None:
+    """The resolution in the file's header or EXIF; None if there is none.
+
+    Args:
+        image: the decoded image.
+        orientation: EXIF orientation of the pixels in the file; the resolution is that of the upright image.
+    """
     found = image.info.get("dpi")
     try:
         if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and _X not in image.getexif():
@@ -117,4 +133,6 @@ def read_dpi(image: Image.Image) -> Dpi | None:
         x, y = (float(each) for each in found)
     except Exception:  # untrusted input
         return None
-    return (x, y) if 1 < x <= 100_000 and 1 < y <= 100_000 else None  # Pillow returns 1 for a TIFF without resolution
+    if not (1 < x <= 100_000 and 1 < y <= 100_000):  # Pillow returns 1 for a TIFF without resolution
+        return None
+    return (y, x) if orientation in SIDEWAYS else (x, y)

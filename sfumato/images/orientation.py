@@ -17,7 +17,9 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: The same for an array, [h,w] or [h,w,c].
+#: EXIF orientations that exchange width and height.
+SIDEWAYS = (5, 6, 7, 8)
+#: The same as `UPRIGHT` for an array, [h,w] or [h,w,c].
 UPRIGHT_ARRAY: dict[int, Callable[[Samples16], Samples16]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],

@@ -167,7 +167,7 @@ class Opened:
         icc: the profile that the file embeds or declares; None for sRGB.
         samples16: the samples of 16 bits per channel, upright; None for other files.
         exif: the EXIF block to keep.
-        dpi: the declared resolution.
+        dpi: the declared resolution of the upright image.
     """
 
     image: Image.Image
@@ -199,12 +199,13 @@ def open_upright(source: Source, max_pixels: int, *, samples16: bool = False) ->
         own = samples16 and from_file and depth and not image.mode.startswith("I;16")
         samples = samples_of_16_bits(image) if own else None
         # Pillow turns a TIFF when it decodes it. For a PNG it would decode here, and hide damage from `load_pixels`.
-        stored = orientation_of(image)[0] if file_format == "TIFF" else None
+        turned = orientation_of(image)[0] if file_format == "TIFF" else None
         to_levels = grey_tiff(image)
         load_pixels(image, name)
         orientation, exif_note = orientation_of(image)
-        exif, left_out = read_exif(image)
-        dpi = read_dpi(image)
+        stored = turned or orientation
+        exif, left_out = read_exif(image, stored)
+        dpi = read_dpi(image, stored)
         upright = to_levels(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image.copy())
         info = {name: value for name, value in image.info.items() if name != "transparency"}
         upright.info = info if key is None else info | {"transparency": key}
@@ -212,8 +213,7 @@ def open_upright(source: Source, max_pixels: int, *, samples16: bool = False) ->
     if samples is None and samples16 and depth and upright.mode.startswith("I;16"):
         samples = np.asarray(upright).astype(np.uint16)
     elif samples is not None:
-        turn = orientation if stored is None else stored
-        samples = np.ascontiguousarray(UPRIGHT_ARRAY.get(turn, lambda a: a)(samples))
+        samples = np.ascontiguousarray(UPRIGHT_ARRAY.get(stored, lambda a: a)(samples))
         rounded = Image.fromarray(eight_bits(samples))  # Pillow has the upper 8 bits
         rounded.info, upright = upright.info, rounded
     return Opened(upright, name, notes, depth, file_format, icc, samples, exif, dpi)

@@ -3,13 +3,16 @@
 The flags of the command line, the argument checks and the contract tests are derived from these fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.ranges import Range, check_number
+from sfumato.regular_files import content_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +45,7 @@ def option(
     choices: tuple[str, ...] = (),
     after: Mapping[str, Any] | None = None,
     file: bool = False,
+    bundled: Callable[[str], Any] = lambda name: None,
 ) -> Any:
     """Define a field of a `Params` dataclass.
 
@@ -57,10 +61,11 @@ def option(
             option.
         file: whether the value is a file, folder or hub id that is opened; the defaults of a model folder cannot
             contain such an option.
+        bundled: returns a true value for the name of a file of the package, which is opened instead of a local file.
     """
     within = Range(low=low, high=high, above=above)
     metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
-    metadata["file"] = file
+    metadata |= {"file": file, "bundled": bundled}
     return field(default=default, metadata=metadata)
 
 
@@ -84,6 +89,11 @@ class Params:
         return () if any(getattr(self, name) for name in self.needs) else self.needs
 
     @property
+    def inverts_with(self) -> tuple[str, ...]:
+        """Options of the stage "edit" that `inverted_under` reads too, so that an edit cannot change them."""
+        return ()
+
+    @property
     def keeps_prompt(self) -> bool:
         """Whether an edit without a target prompt uses the source prompt."""
         return False
@@ -105,8 +115,21 @@ class Params:
         """Paths of local files and folders in the options. Recipes contain their names and hashes instead."""
         return ()
 
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the files and folders by path (`content_hash`), computed once. Raises BadInput."""
+        return {path: content_hash(Path(path)) for path in self.files}
+
     def check_files(self) -> None:
-        """Check the files that are given as options. Raises BadInput for a file that cannot be used."""
+        """Read and check the files that are given as options. Raises BadInput for a file that cannot be used.
+
+        The content must be kept in this object, as the files may change later.
+        """
+
+    def read_files(self) -> None:
+        """Read and check the files and compute their hashes, for the recipe. Raises BadInput."""
+        self.check_files()
+        _ = self.hashes
 
     def check_inversion(self, network: "DiffusionModel") -> None:
         """Check that `inverted_under` supports the model, without evaluating it. Raises BadInput."""

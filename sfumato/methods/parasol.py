@@ -71,6 +71,7 @@ class ParasolParams(DeterministicParams):
         "file from `sfumato train parasol`, or emoji for the bundled one",
         stage="edit",
         file=True,
+        bundled=bundled_parasol,
     )
     style: str = option(
         "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
@@ -104,6 +105,12 @@ class ParasolParams(DeterministicParams):
         for name in ("style", "content"):
             if isinstance(value := getattr(self, name), Mapping):
                 object.__setattr__(self, name, weighted_text(value))
+
+    @property
+    def inverts_with(self) -> tuple[str, ...]:
+        """The options that the image's own tokens and their guidance depend on, if the image is inverted with them."""
+        scales = "style_scale", "content_scale", "style_term"
+        return ("parasol", *scales, "content_encoder", "style_encoder") if self.invert_with == OWN_TOKENS else ()
 
     @property
     def keeps_prompt(self) -> bool:
@@ -184,11 +191,18 @@ class ParasolParams(DeterministicParams):
         """`descriptor` of both modalities, computed once. Raises BadInput for images and texts that cannot be used."""
         return {name: self.descriptor(name) for name in ("style", "content")}
 
+    @cached_property
+    def colours(self) -> dict[str, Tensor]:
+        """The style images with a weight above 0, [1,3,h,w] in [-1,1], by path, read once. Raises BadInput."""
+        from sfumato.images import read_image, to_tensor
+
+        return {path: to_tensor(read_image(path)) for path, weight in self.style_images.items() if weight}
+
     def check_files(self) -> None:
         """Read all files, and check that the tokens were trained with these encoders. Raises BadInput."""
         if self.saved is not None:
             self.saved.check_describers(self.describers)
-            _ = self.descriptors
+            _ = self.descriptors, self.colour_match and self.colours
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
         """Note which of target prompt, guidance scale and style words have no effect with PARASOL's tokens."""
@@ -239,14 +253,12 @@ class ParasolParams(DeterministicParams):
 
     def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
         """Match colours inside the mask to the weighted style images, if `colour_match` is set."""
-        from sfumato.images import read_image, to_tensor
         from sfumato.images.colour_match import match_colours
 
         if not self.colour_match:
             return edited
-        weights = {path: weight for path, weight in self.style_images.items() if weight}
-        references = [to_tensor(read_image(path)) for path in weights]
-        return match_colours(edited, *references, weights=list(weights.values()), inside=inside).to(edited.dtype)
+        weights = [self.style_images[path] for path in self.colours]
+        return match_colours(edited, *self.colours.values(), weights=weights, inside=inside).to(edited.dtype)
 
 
 def mixed(describers: Describers, modality: str, images: Mapping[str, float], text: str) -> Tensor | None:

@@ -81,24 +81,32 @@ class DualEncoder:
         """
         if isinstance(texts, str) or not len(texts):
             raise BadInput("a list of at least one text is needed.")
-        for text in texts:
-            check_text(text, "The text")
-        context = self.model.config.text_config.max_position_embeddings
-        for text, ids in zip(texts, self._tokens(texts, verbose=False).input_ids, strict=True):
-            if len(ids) > context:
+        for text, count in zip(texts, self.token_counts(texts), strict=True):
+            if count > self.context:
                 raise BadInput(
-                    f"{text[:40]!r}... has {len(ids)} tokens and the dual encoder accepts at most {context}: "
+                    f"{text[:40]!r}... has {count} tokens and the dual encoder accepts at most {self.context}: "
                     "shorten it, or give another CLIP."
                 )
+
+    @property
+    def context(self) -> int:
+        """Largest number of tokens of a text."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of every text, which may exceed `context`. Raises BadInput for an invalid text."""
+        for text in texts:
+            check_text(text, "The text")
+        return [len(ids) for ids in self._tokens(texts, verbose=False).input_ids]
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
         """Unit features of the texts, float32. Raises BadInput as `check_texts`."""
         self.check_texts(texts)
-        context, parts = self.model.config.text_config.max_position_embeddings, []
+        parts = []
         for start in range(0, len(texts), BATCH):
             some = texts[start : start + BATCH]
-            tokens = self._tokens(some, padding="max_length", max_length=context, return_tensors="pt")
+            tokens = self._tokens(some, padding="max_length", max_length=self.context, return_tensors="pt")
             tokens = tokens.to(self.model.device)
             parts.append(self.model.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output)
         return F.normalize(torch.cat(parts).float(), dim=-1)

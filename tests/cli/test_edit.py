@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from sfumato.images.recipe import read_recipe
+from sfumato.inversion import Inversion
 from sfumato.metrics.evaluator import SHIPPED
 
 FAST = ("--steps", 6, "--skip", 1)
@@ -288,6 +289,18 @@ def test_several_methods_are_combined_and_recorded(sfumato, tiny_sd_folder):
     assert (methods[0]["self_steps"], methods[1]["scale"]) == (0.5, 0.5)
     assert sfumato("invert", "photo.png", "--from", "red cat", "-o", "x.safetensors", "--steps", 3, *model).code == 0
     assert sfumato("edit", "x.safetensors", *both).code == 0
+
+
+@pytest.mark.parametrize("tiles", [(), ("--tiles", "--resolution", "full")])
+def test_an_inversion_is_read_once(sfumato, tiny_sd_folder, monkeypatch, tiles):
+    model = ("--model", tiny_sd_folder)
+    made = sfumato("invert", "photo.png", "-o", "x.safetensors", "--method", "ddim", "--steps", 2, *tiles, *model)
+    assert made.code == 0, made.err
+    load, read = Inversion.load, []
+    monkeypatch.setattr(Inversion, "load", staticmethod(lambda path: read.append(path) or load(path)))
+    found = sfumato("edit", "x.safetensors", "--to", "green apple", "-o", "out.png", *model, "--json")
+    assert found.json["parameters"]["method"] == "ddim", found.err
+    assert read == ["x.safetensors"]
 
 
 def test_incompatible_methods_are_rejected(sfumato, tiny_sd_folder):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfumato.api import load
+from sfumato.api import Model, editing, load
 from sfumato.errors import BadInput
 from tests.tiny import tiny_image
 
@@ -99,3 +99,35 @@ def test_every_output_contains_its_recipe(edit, sfumato):
     found = [json.loads(sfumato("recipe", f"out/{name}.png").out) for name in ("photo", "b")]
     assert [each["source_prompt"] for each in found] == ["red cat", "a dog"]
     assert [each["image"]["name"] for each in found] == ["photo.png", "b.png"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_finished_images_are_kept_when_a_run_stops(edit, monkeypatch, stop):
+    """The three images have two sizes, so they are edited in two batches."""
+    words = ("photo.png", "c.jpg", "b.png", "--from", "red", "--to", "green", "--out-dir")
+    assert edit(*words, "whole").code == 0
+    batches, finished = [], editing._finished
+
+    def fail_second(*arguments):
+        if batches:
+            raise stop
+        batches.append(arguments)
+        return finished(*arguments)
+
+    monkeypatch.setattr(editing, "_finished", fail_second)
+    run = edit(*words, "out")
+    assert (run.code, run.files) == (130 if stop is KeyboardInterrupt else 1, {"out/photo.png", "out/b.png"})
+    assert "sfumato: 2 of 3 images are in out." in run.err
+    for name in ("photo.png", "b.png"):
+        assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+def test_generated_images_are_kept_when_the_report_fails(sfumato, tiny_sd_folder, monkeypatch):
+    def fail(model, texts):
+        raise RuntimeError("no report")
+
+    monkeypatch.setattr(Model, "too_long", fail)
+    words = ("generate", "red cat", "--seeds", 2, "-o", "out.png", "--steps", 2, "--model", tiny_sd_folder)
+    run = sfumato(*words)
+    assert (run.code, run.files) == (1, {"out-0.png", "out-1.png"})
+    assert "2 of 2 images are in ." in run.err

@@ -265,7 +265,9 @@ def test_tiny_and_thin_images_keep_their_size(models, layout, size):
     assert edit.images[0].size == size
 
 
-def test_dual_encoder_in_the_folder_adds_similarity_metrics(tiny_sd_folder, tmp_path):
+@pytest.fixture
+def with_dual_encoder(tiny_sd_folder, tmp_path):
+    """A model folder with a tiny dual encoder."""
     import shutil
 
     from transformers import CLIPConfig, CLIPModel
@@ -291,7 +293,11 @@ def test_dual_encoder_in_the_folder_adds_similarity_metrics(tiny_sd_folder, tmp_
     (folder / "dual_encoder" / "preprocessor_config.json").write_text(
         json.dumps({**preprocessor, "do_center_crop": False})
     )
-    model = sfumato.load(str(folder))
+    return folder
+
+
+def test_dual_encoder_in_the_folder_adds_similarity_metrics(with_dual_encoder):
+    model = sfumato.load(str(with_dual_encoder))
     metrics = model.invert(IMAGE, "red cat", steps=4).edit(["green dog", "blue tree"]).report["metrics"]
     for name in ("source_similarity_to_target", "edit_similarity_to_target"):
         assert len(metrics[name]) == 2
@@ -300,6 +306,32 @@ def test_dual_encoder_in_the_folder_adds_similarity_metrics(tiny_sd_folder, tmp_
     assert "source_similarity_to_source" in without
     assert not [name for name in without if name.endswith("to_target")]  # there is no target prompt
     assert len(model.generate("red cat", steps=2).report["metrics"]["similarity"]) == 1
+
+
+def test_prompts_too_long_for_the_dual_encoder_have_no_similarity(with_dual_encoder):
+    model = sfumato.load(str(with_dual_encoder), prompt_chunks=3)
+    encoder, long = model.dual_encoder, " ".join(["red cat"] * 40)
+    count = encoder.token_counts([long])[0]
+    note = f"No similarity: the prompt has {count} tokens, and the dual encoder reads at most {encoder.context}."
+    edit = model.plan(IMAGE, "red cat", long, steps=2).run().result.report
+    assert "source_similarity_to_source" in edit["metrics"]
+    assert not [name for name in edit["metrics"] if name.endswith("to_target")]
+    assert edit["notes"].count(note) == 1
+    source = model.invert(IMAGE, long, steps=2).edit("red cat").report
+    assert "edit_similarity_to_target" in source["metrics"]
+    assert "source_similarity_to_source" not in source["metrics"]
+    assert note in source["notes"]
+    made = model.generate([long, "red cat"], steps=2).report
+    assert made["metrics"] == {}
+    assert note in made["notes"]
+
+
+def test_unusable_dual_encoder_is_found_before_the_first_step(with_dual_encoder):
+    model = sfumato.load(str(with_dual_encoder))
+    (with_dual_encoder / "dual_encoder" / "preprocessor_config.json").unlink()
+    with model.network.counting() as count, pytest.raises(BadInput, match=r"preprocessor_config\.json"):
+        model.generate("red cat", steps=2)
+    assert count.calls == 0
 
 
 def test_methods_of_other_packages_are_found(strangers, sd):

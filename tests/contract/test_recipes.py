@@ -122,6 +122,45 @@ def test_hash_changes_with_the_direction_file(sd, photo):
     assert hashes[0] != hashes[1]
 
 
+def banks_in(folder, target):
+    """Options of pix2pix-zero with two banks in a folder; the target bank contains two phrases about a word."""
+    for name, word in (("source", "cat"), ("target", target)):
+        (folder / f"{name}.txt").write_text(f"a photo of a {word}\n{word}\n")
+    return {f"{name}_bank": str(folder / f"{name}.txt") for name in ("source", "target")}
+
+
+@pytest.mark.parametrize("given", ["inversion", "method"])
+def test_a_changed_file_is_read_again_by_the_next_edit(sd, photo, given):
+    banks = banks_in(photo.parent, "dog")
+    inverted = sd.invert(photo, "red cat", method="pix2pix-zero", steps=2, **banks)
+    edit = {} if given == "inversion" else {"methods": [("pix2pix-zero", banks)]}
+    first = inverted.edit(**edit)
+    banks_in(photo.parent, "fox")
+    second = inverted.edit(**edit)
+    for result, word in ((first, "dog"), (second, "fox")):
+        banks_in(photo.parent, word)
+        alone = sd.invert(photo, "red cat", method="pix2pix-zero", steps=2).edit(**banks)
+        assert np.array_equal(result.pixels[0], alone.pixels[0])
+        assert result.recipes[0]["files"] == alone.recipes[0]["files"]
+    assert first.recipes[0]["files"] != second.recipes[0]["files"]
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_files_may_change_or_disappear_after_they_were_read(sd, photo, combined):
+    banks = banks_in(photo.parent, "dog")
+    inverted = sd.invert(photo, "red cat", method="pix2pix-zero", steps=3)
+    # The skipped steps of the first method apply to the second one, whose parameters are created again.
+    edit = {"methods": ["pullback", ("pix2pix-zero", banks)], "skip": 1} if combined else banks
+    wanted = inverted.edit(**edit)
+    run = inverted.edit_steps(**edit)
+    next(iter(run))
+    photo.with_name("source.txt").unlink()
+    banks_in(photo.parent, "fox")
+    photo.with_name("source.txt").unlink()
+    assert run.result.recipes == wanted.recipes
+    assert np.array_equal(run.result.pixels[0], wanted.pixels[0])
+
+
 def test_mask_hash_is_computed_from_its_pixels(sd, photo):
     inverted = sd.invert(photo, "red cat", steps=2)
     white = np.full((32, 32), 255, np.uint8)

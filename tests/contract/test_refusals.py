@@ -20,6 +20,7 @@ BAD_INVERT = [
     ({"seed": [-1]}, "seed must be an integer of at least 0, not -1"),
     ({"seed": [1, 2, 3], "images": [IMAGE, OTHER]}, "seed"),
     ({"method": "magic"}, "edit-friendly"),
+    ({"method": ["ddim"]}, r"name of a method must be text, not \['ddim'\]"),
     ({"batch": 0}, "batch"),
     ({"steps": 1000}, "between 1 and 999"),
     ({"eta": 0}, "above 0 and at most 1"),
@@ -53,6 +54,8 @@ BAD_EDIT = [
     ({"steps": 4}, "no option 'steps'"),
     ({"mask": Image.new("L", (8, 8), 255)}, "8 x 8"),
     ({"mask": [Image.new("L", (32, 32), 255), Image.new("L", (40, 24), 0)]}, "black everywhere"),
+    ({"mask_words": ["cat"]}, r"mask_words must be text, words separated by commas, .* not \['cat'\]"),
+    ({"mask_words": 3}, "mask_words must be text"),
     ({"negative_prompt": LONG}, "tokens"),
     ({"negative_prompt": "tree", "guidance_scale": [1, 1]}, "has no effect at guidance scale 1"),
 ]

@@ -70,10 +70,18 @@ def test_scores_at_several_resolutions_equal_separate_sweeps(tiny_sd_folder):
         ({"grid": {"resolution": [[64]]}}, "resolution must be"),
         ({"grid": {"mask_words": ["cat", "star"]}}, '"star" of mask_words is in neither prompt'),
         ({"grid": {"mask_threshold": [0.2, 0.5]}}, "give one of them"),
+        ({"grid": {"mask_words": [["cat"], "red"]}}, "mask_words must be text"),
+        ({"grid": ["skip"]}, "must be a dictionary of lists of values by name"),
+        ({"grid": {"skip": 3}}, "values of skip in the grid must be a list, not 3"),
+        ({"grid": {"method": "ddim"}}, "values of method in the grid must be a list"),
+        ({"grid": {"skip": [1]}, "source": ["red cat"]}, "source prompt of a sweep must be text"),
+        ({"grid": {"skip": [1]}, "target": None}, "target prompt of a sweep must be text"),
+        ({"grid": {"skip": [1]}, "method": 3}, "name of a method must be text"),
     ],
 )
 def test_invalid_grids_are_refused(tiny_sd_folder, options, sentence):
     model = library.load(str(tiny_sd_folder))
+    usual = {"source": "red cat", "target": "green dog", "evaluator": Evaluator.load(), "steps": 4}
     with model.network.counting() as count, pytest.raises(BadInput, match=sentence):
-        sweep(model, tiny_image(32, 32), "red cat", "green dog", evaluator=Evaluator.load(), steps=4, **options)
+        sweep(model, tiny_image(32, 32), **usual | options)
     assert count.samples == 0

@@ -35,6 +35,28 @@ def test_the_depth_is_the_city_block_distance():
     assert np.array_equal(_depth(inside, limit=2), wanted.clip(max=2))
 
 
+def test_every_part_of_a_mask_is_feathered_as_if_it_were_alone():
+    thin, large = np.zeros((2, 120, 120), np.float32)
+    thin[10:30, 10:110] = 1
+    large[40:110, 10:110] = 1
+    found = feathered(thin + large, 30)
+    assert np.array_equal(found, feathered(thin, 30) + feathered(large, 30))
+    assert found[thin > 0].max() == 1
+
+
+def test_the_largest_value_in_a_part_is_that_of_a_flood_fill():
+    from sfumato.images.feather import _largest_in_part
+
+    rng = np.random.default_rng(0)
+    inside, values = rng.random((31, 23)) > 0.4, rng.random((31, 23)).astype(np.float32)
+    wanted = values * inside
+    for _ in range(inside.size):
+        near = np.pad(wanted, 1)
+        around = [near[1:-1, 1:-1], near[:-2, 1:-1], near[2:, 1:-1], near[1:-1, :-2], near[1:-1, 2:]]
+        wanted = np.max(around, axis=0) * inside
+    assert np.array_equal(_largest_in_part(inside, values), wanted)
+
+
 def test_the_border_of_the_image_is_not_softened():
     weights = np.zeros((40, 40), np.float32)
     weights[:, :20] = 1

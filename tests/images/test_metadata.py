@@ -71,6 +71,21 @@ def test_the_resolution_is_kept(tmp_path, extension, file_format):
     assert again.dpi == pytest.approx((300, 150), abs=0.1)  # per metre in PNG and BMP
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(("orientation", "dpi"), [(1, (300, 150)), (3, (300, 150)), (6, (150, 300)), (8, (150, 300))])
+def test_metadata_with_directions_is_turned_with_the_pixels(tmp_path, file_format, orientation, dpi):
+    block = Image.Exif()
+    block[0x0112], block[0x011A], block[0x011B], block[0x0128] = orientation, 300.0, 150.0, 2
+    block[EXIF] = {0xA20E: IFDRational(30, 1), 0xA20F: IFDRational(15, 1), 0x9214: (3, 4)}
+    data = make.encoded(make.noise(10, 20), file_format, exif=block.tobytes(), dpi=(300, 150))
+    source = read_image(data)
+    assert source.size == ((20, 10) if orientation in (1, 3) else (10, 20))
+    assert source.dpi == pytest.approx(dpi, abs=0.1)
+    tags = written(tmp_path / "out.png", source)[1].get_ifd(EXIF)
+    assert (float(tags[0xA20E]), float(tags[0xA20F])) == (dpi[0] / 10, dpi[1] / 10)
+    assert (0x9214 in tags) == (orientation == 1)
+
+
 def test_resolution_in_centimetres_and_missing_resolution(tmp_path):
     block = Image.Exif()
     block[0x011A], block[0x011B], block[0x0128] = 100.0, 50.0, 3

@@ -1,6 +1,7 @@
 """The bundled PARASOL file: it fits the bundled model and encoders, and its edits bring the style nearer."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import sfumato
 from sfumato.cli import main
 from sfumato.errors import BadInput
 from sfumato.examples import examples
+from sfumato.images import read_image, read_recipe, write_image
 from sfumato.methods.parasol import ParasolParams
 from sfumato.metrics import Evaluator
 from sfumato.models.bundled import bundled_parasol
@@ -66,3 +68,17 @@ def test_style_command_uses_the_bundled_file(tmp_path, capsys):
     out = str(tmp_path / "styled.png")
     assert main(["style", fox, face, "-o", out, "--steps", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"]["parasol"] == "emoji"
+
+
+def test_recipe_of_an_edit_with_the_bundled_file_is_repeated(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("fox", "face"):
+        shutil.copy(EXAMPLES[name].path, f"{name}.png")
+    assert main(["style", "fox.png", "face.png", "-o", "out.png", "--steps", "2", "--invert-with", "own-tokens"]) == 0
+    assert main(["edit", "--recipe", "out.png", "-o", "again.png"]) == 0
+    assert np.array_equal(*(np.asarray(Image.open(name).convert("RGB")) for name in ("out.png", "again.png")))
+    recipe = read_recipe("out.png")
+    stranger = recipe["methods"][0] | {"content_encoder": "emoji"}
+    write_image("changed.png", read_image("out.png").rgb, None, recipe | stranger | {"methods": [stranger]})
+    assert main(["edit", "--recipe", "changed.png", "-o", "again.png"]) == 2
+    assert "needs emoji" in capsys.readouterr().err

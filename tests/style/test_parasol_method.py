@@ -1,5 +1,6 @@
 """The method parasol and the command `sfumato style`."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from sfumato.api.sweep import sweep
 from sfumato.errors import BadInput
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
 from sfumato.methods.parasol import ParasolParams
 from sfumato.methods.weighted import parse_weighted, read_weighted, weighted_text
+from sfumato.metrics import Evaluator
 from sfumato.style.tokens import Parasol
 from tests import tiny
 from tests.style.small import save_both
@@ -47,6 +50,17 @@ def test_colour_match_uses_the_style_image(api_model, options, style_image):
     edit = inverted.edit("", style=style_image, colour_match=True, residual=False, **options)
     wanted = np.asarray(Image.open(style_image).convert("RGB")).reshape(-1, 3).mean(0)
     assert np.abs(edit.pixels[0].reshape(-1, 3).mean(0) - wanted).max() < 12  # pixels are clipped to 0..255
+
+
+def test_colour_match_uses_the_style_image_that_was_read(api_model, options, style_image):
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=2)
+    given = {"style": style_image, "colour_match": True} | options
+    wanted, run = inverted.edit("", **given), inverted.edit_steps("", **given)
+    next(iter(run))
+    Image.new("RGB", (24, 24), "red").save(style_image)
+    assert np.array_equal(run.result.pixels[0], wanted.pixels[0])
+    assert run.result.recipes == wanted.recipes
+    assert inverted.edit("", **given).recipes != wanted.recipes
 
 
 def test_colour_match_uses_pixels_inside_the_mask(api_model, options, style_image):
@@ -223,6 +237,38 @@ def test_inversion_with_own_tokens_reconstructs(api_model, options, style_image,
     assert error(again, lam=4) < tolerance
     prompted = api_model.invert(image, prompt, method="parasol", **given)
     assert error(prompted, lam=4) > 5 * tolerance, "the default inversion is under the source prompt"
+
+
+def test_own_tokens_are_inverted_for_every_scale_of_a_sweep(api_model, options, style_image):
+    image, grid = tiny.tiny_image(32, 24), {"style_scale": [1.0, 8.0], "lam": [0, 1]}
+    given = options | {"invert_with": "own-tokens", "style": style_image, "steps": 3, "content_scale": 2.0}
+    with api_model.network.counting() as count:
+        trials = list(
+            sweep(api_model, image, "red cat", "", grid=grid, method="parasol", evaluator=Evaluator.load(), **given)
+        )
+    assert count.samples == 2 * 3 * 3 + 4 * 3 * 3, "one inversion per scale, one edit per setting"
+    for trial in trials:
+        alone = api_model.plan(image, "red cat", methods="parasol", **given | trial.options).run().result
+        assert np.array_equal(trial.pixels, alone.pixels[0])
+
+
+def test_edits_cannot_change_what_own_tokens_were_inverted_with(api_model, options, style_image, tmp_path):
+    given, file = options | {"invert_with": "own-tokens", "steps": 2}, tmp_path / "own.safetensors"
+    shutil.copy(given["parasol"], file)
+    given["parasol"] = str(file)
+    inverted = api_model.invert(tiny.tiny_image(32, 24), "red cat", method="parasol", **given)
+    changes = {"style_scale": 8.0, "content_scale": 3.0, "style_term": "with-content", "parasol": options["parasol"]}
+    for name, value in changes.items():
+        for edit in ({name: value}, {"methods": [("parasol", {name: value})]}):
+            with api_model.network.counting() as count, pytest.raises(BadInput, match=f"was inverted with {name} = "):
+                inverted.edit("", **edit)
+            assert count.samples == 0
+    assert inverted.edit("", style=style_image, style_scale=5.0, lam=1).recipes[0]["style_scale"] == 5
+    saved = Parasol.load(file)
+    saved.tokens.null_style.data += 1
+    saved.save(file)
+    with pytest.raises(BadInput, match=r"own\.safetensors was changed after the image was inverted"):
+        inverted.edit("", style=style_image)
 
 
 def test_own_tokens_without_a_matching_file_are_refused(api_model, options, tmp_path):
