@@ -41,7 +41,7 @@ def add_resolution(parser: CommandParser, *, tiles: bool = True) -> None:
         parser: parser of the command.
         tiles: whether the command can evaluate the network in tiles.
     """
-    text = "edit at the native size, full size or about N x N pixels; default: native if large"
+    text = "edit at native, full or about N x N size; default: native if large"
     parser.add_argument("--resolution", type=_resolution, metavar="SIZE", help=text)
     text = "with --resolution full or N: overlapping tiles of the native size"
     if tiles:
