@@ -129,7 +129,7 @@ def as_markdown(found: dict[str, list[dict[str, float]]]) -> str:
             ("hue", np.mean, "{:.1f}"),
             ("hue", np.max, "{:.0f}"),
             ("distance", np.mean, "{:.3f}"),
-            ("elsewhere", np.mean, "{:.1%}"),
+            ("elsewhere", lambda shares: 100 * np.mean(shares), "{:.1f} %"),
             ("texture", np.mean, "{:.2f}"),
         ):
             ours, theirs = (
