@@ -27,7 +27,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, required=True, help="folder that `sfumato bench pairs` wrote")
     parser.add_argument("--out", type=Path, default=Path("out/paired_edits"), help="folder of the figures and numbers")
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
-    parser.add_argument("--shown", type=int, default=10, help="number of edits in the contact sheet")
+    parser.add_argument("--shown", type=int, default=4, help="number of edits in the contact sheet")
     parser.add_argument("--page", type=Path, help="Markdown page to insert the tables into")
     return parser.parse_args(words)
 

@@ -7,6 +7,8 @@ from papers.paired.results import ADHERENCE, ADHERENCES, ERROR, Results
 
 #: Standard errors that a difference must exceed to be significant.
 SURE = 2.0
+#: Methods that optimise the similarities of the evaluator itself: their adherence is not compared with that of others.
+SELF_SCORED = ("diffuseit",)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Match:
     Attributes:
         theirs: the setting of diffusers.
         adherence: the metric of adherence.
-        ours: the setting with the smallest error among those with at least the same adherence; None if there is none.
+        ours: the setting with the smallest error among those with at least the same adherence, without those of
+            `SELF_SCORED` methods; None if there is none.
         difference: mean over the edits of the error of `ours` minus that of `theirs`; negative if `ours` is closer to
             the ground truth.
         deviation: standard error of `difference`.
@@ -49,7 +52,8 @@ def matches(results: Results) -> list[Match]:
 
 def _match(results: Results, theirs: str, adherence: str) -> Match:
     wanted = results.mean(theirs, adherence)
-    enough = [name for name in results.ours if results.mean(name, adherence) >= wanted]
+    compared = [name for name in results.ours if results.methods[name] not in SELF_SCORED]
+    enough = [name for name in compared if results.mean(name, adherence) >= wanted]
     if not enough:
         return Match(theirs, adherence, None)
     ours = min(enough, key=lambda name: results.mean(name, ERROR))
@@ -58,8 +62,12 @@ def _match(results: Results, theirs: str, adherence: str) -> Match:
 
 
 def on_front(results: Results) -> list[str]:
-    """The settings for which no other setting is better in both error and adherence (the Pareto front)."""
-    points = {name: (results.mean(name, ERROR), -results.mean(name, ADHERENCE)) for name in results.methods}
+    """The settings for which no other setting is better in both error and adherence (the Pareto front).
+
+    Settings of `SELF_SCORED` methods are not considered.
+    """
+    compared = [name for name, method in results.methods.items() if method not in SELF_SCORED]
+    points = {name: (results.mean(name, ERROR), -results.mean(name, ADHERENCE)) for name in compared}
     return [
         name
         for name, (error, against) in points.items()
