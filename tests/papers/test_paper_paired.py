@@ -1,6 +1,7 @@
 """The comparison of paired edits: matching at equal adherence, standard errors, and failed edits."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_insignificant_difference_is_not_a_win(tmp_path):
 
 def test_pareto_front_of_adherence_and_error(folder):
     assert on_front(Results.read(folder, EMOJI)) == ["nothing", "strong", "weak", "theirs, far"]
+
+
+def test_a_method_that_optimises_the_evaluator_is_not_compared(tmp_path):
+    guided = {"guided": ("diffuseit", 0.7, 0.001)}
+    results = Results.read(write(tmp_path, dict(SETTINGS) | guided), EMOJI)
+    assert "guided" not in on_front(results)
+    assert [match.ours for match in matches(results)] == [match.ours for match in matches_without(results, "guided")]
+
+
+def matches_without(results, name):
+    """The matches if a setting had not been measured."""
+    return matches(replace(results, methods={other: of for other, of in results.methods.items() if other != name}))
 
 
 def test_edit_failed_by_one_setting_is_excluded_for_all(tmp_path):
