@@ -246,6 +246,7 @@ class Model(Loaded):
             BadInput: the file is not an inversion, was computed with another model, or `images` are not the inverted
                 images.
         """
+        check_prompts_suffice(self.network, "open")
         return self.open_loaded(Inversion.load(path), path, images, batch=batch)
 
     def open_loaded(

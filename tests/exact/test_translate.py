@@ -64,7 +64,7 @@ def test_invalid_shifts_are_refused():
         with pytest.raises(BadInput, match="right must be between -19 and 19 and down between -11 and 11 latents"):
             check_move(right, down, (12, 20))
     for name in ("ddim", "regularised"):
-        with pytest.raises(BadInput, match="no noise maps to shift"):
+        with pytest.raises(BadInput, match="inversion must be one of edit-friendly, native-ddpm"):
             ShiftParams(inversion=name, eta=0.0).check()
         with pytest.raises(BadInput, match=f"by edit-friendly or native-ddpm, not by {name}"):
             METHODS.find("shift").check_accepts(name)
