@@ -79,7 +79,7 @@ class DeterministicParams(InversionParams):
     )
     eta: float = option(
         0.0,
-        "noise of a step; 0 for ddim and regularised",
+        "noise of a step: 0 for ddim and regularised",
         stage="invert",
         low=0,
         high=1,

@@ -89,7 +89,7 @@ class ParasolParams(DeterministicParams):
     )
     lam: int = option(
         FROM_STEPS,
-        "number of first steps with the style of the image, which keep its structure; -1 for 2/5 of the steps",
+        "lambda, first steps with the style of the image itself, which keep its structure; -1 for 2/5 of the steps",
         stage="edit",
         low=FROM_STEPS,
         high=1000,
@@ -202,7 +202,9 @@ class ParasolParams(DeterministicParams):
         """Read all files, and check that the tokens were trained with these encoders. Raises BadInput."""
         if self.saved is not None:
             self.saved.check_describers(self.describers)
-            _ = self.descriptors, self.colour_match and self.colours
+            _ = self.descriptors
+            if self.colour_match:
+                _ = self.colours
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
         """Note which of target prompt, guidance scale and style words have no effect with PARASOL's tokens."""
