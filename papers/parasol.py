@@ -22,7 +22,7 @@ from papers.claim import about_machine, about_model, as_json, say
 from papers.kept import kept
 from papers.page import publish, reported
 from papers.sizes import add_sizes, chosen_size
-from papers.styled import cells, claims, control, figures, uses
+from papers.styled import ablations, cells, claims, control, figures, uses
 from papers.styled.study import Numbers, Size, Study
 from sfumato.bench.evaluating import evaluator_fingerprint
 from sfumato.data.corpus import TABLE
@@ -44,6 +44,7 @@ PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
     "cells": (cells.VERSION, cells.measure, ("steps", "cells", "translated")),
     "control": (control.VERSION, control.measure, ("steps", "controlled")),
     "uses": (uses.VERSION, uses.measure, ("steps", "used")),
+    "ablations": (ablations.VERSION, ablations.measure, ("steps", "ablated")),
 }
 """Version, measurement and sizes of every part."""
 
@@ -61,7 +62,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--recipe", type=Path, default=Path("recipes/emoji-parasol.toml"), help="its recipe")
     parser.add_argument(
         "--ablation", type=_ablation, action="append", default=[], metavar="NAME=FILE",
-        help="file trained without a part of the method",
+        help="PARASOL file of a training without a part of the method; NAME is one of "
+        f"{', '.join(ablations.REMOVED)}, or {ablations.ALL} for the training of equal length that they are compared "
+        "with",
     )  # fmt: skip
     parser.add_argument("--content-encoder", default="", help="C of the file; default: the bundled one")
     parser.add_argument("--style-encoder", default="", help="A of the file; default: the bundled one")
@@ -86,7 +89,7 @@ def measured(study: Study, out: Path, name: str) -> Numbers:
     path = out / "parts" / f"{name}.json"
     belongs: dict[str, Any] = {each: asdict(study.size)[each] for each in sizes}
     belongs |= {"version": version, "model": study.model.network.fingerprint()}
-    files = {"parasol": study.parasol, **(study.ablations if name == "cells" else {})}
+    files = {"parasol": study.parasol, **(study.ablations if name == "ablations" else {})}
     belongs |= {"parasol": {each: sha256(path.read_bytes()).hexdigest() for each, path in files.items()}}
     belongs |= {"kinds": list(study.kinds), "evaluator": evaluator_fingerprint(study.evaluator)}
     belongs |= {modality: study.describers.of(modality).fingerprint for modality in MODALITIES}
@@ -102,6 +105,7 @@ def work(given: argparse.Namespace) -> None:
     parasol = given.parasol or bundled_parasol(given.model)
     if parasol is None:
         raise BadInput(f"There is no bundled PARASOL file for {given.model}: give its file as --parasol.")
+    ablations.check_names(dict(given.ablation))
     for path in (parasol, *dict(given.ablation).values()):
         Parasol.load(path).check_describers(describers)
     kinds = load_recipe(given.recipe, "parasol").data.subgroups or ()

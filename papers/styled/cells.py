@@ -9,7 +9,7 @@ from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
 
-VERSION = 4
+VERSION = 5
 Made: TypeAlias = list[Pixels]
 PARASOL = "PARASOL"
 VARIANTS: dict[str, dict[str, Any]] = {"colour step": {"colour_match": True}, "lambda 0": {"lam": 0}}
@@ -39,8 +39,7 @@ def every_way(study: Study, cells: Cells) -> dict[str, Made]:
     """The images of every method for the same cells; all edits by PARASOL use one inversion."""
     made = {name: work(study, cells) for name, work in WAYS.items()}
     inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
-    variants = VARIANTS | {name: {"parasol": str(path)} for name, path in study.ablations.items()}
-    for name, options in {"": {}, **variants}.items():
+    for name, options in {"": {}, **VARIANTS}.items():
         name = f"{PARASOL}, {name}" if name else PARASOL
         made[name] = inverted.edit("", **study.options(cells, **options)).pixels
     return made

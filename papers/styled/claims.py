@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
+from papers.styled import ablations
 from papers.styled.cells import PARASOL, WAYS
 from papers.styled.study import METRICS
 from papers.sure import Estimate, clustered, clustered_difference
@@ -25,6 +26,7 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
         *_of_cells(numbers["cells"]),
         *_of_control(numbers["control"]),
         *_of_uses(numbers["uses"]),
+        *ablations.claims(numbers["ablations"]),
     ]
 
 
@@ -39,10 +41,12 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
         "A comparison holds if the difference, paired by cell, is significant at 5 %. ± is one standard error,",
         "clustered by emoji: cells of one emoji in several styles are not independent.",
     ]
-    for table in (whole, some):
+    for about, table in (("", whole), ("", some), ("Ablations of the training: ", numbers["ablations"])):
+        if not table:
+            continue
         first = next(iter(table.values()))
         kinds = f" ({sum(first['trained'])} of kinds of emoji in its training data)" if "trained" in first else ""
-        count = f"{len(first['style_mse'])} never-seen cells (content, style){kinds}"
+        count = f"{about}{len(first['style_mse'])} never-seen cells (content, style){kinds}"
         lines += ["", f"{count}; `target_` is the distance to the true drawing:", ""]
         lines += [f"| | {' | '.join(METRICS)} |", f"| --- |{' ---: |' * len(METRICS)}"]
         for name, found in table.items():

@@ -39,6 +39,7 @@ class Size:
         controlled: number of cells for the effect of g_s, g_y and lambda.
         known: number of training images for the evaluation of the encoders.
         used: number of cells for interpolation, texts and diversity.
+        ablated: number of cells for the ablations of the training.
     """
 
     steps: int = 20
@@ -47,11 +48,12 @@ class Size:
     controlled: int = 50
     known: int = 1000
     used: int = 16
+    ablated: int = 200
 
     @classmethod
     def quick(cls) -> "Size":
         """The smallest size that runs every part."""
-        return cls(4, 4, 1, 3, 20, 2)
+        return cls(4, 4, 1, 3, 20, 2, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ class Study:
         evaluator: the evaluator, including the style encoder.
         describers: the style and the content encoder.
         kinds: kinds of emoji (subgroups) that PARASOL was trained on.
-        ablations: PARASOL files trained without a part of the method, by its name.
+        ablations: PARASOL files for `papers.styled.ablations`, by their names.
     """
 
     model: Model

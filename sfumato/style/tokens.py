@@ -45,7 +45,7 @@ class ModalityTokens(nn.Module):
     Args:
         style: dimension of the style descriptor.
         content: dimension of the content descriptor.
-        hidden: width of the hidden layers of both MLPs.
+        hidden: width of the hidden layers of both MLPs; 0 for linear maps, the paper's ablation of the projector M.
         width: width of the tokens, equal to the cross-attention dimension of the U-Net.
         style_tokens: number of tokens of the style.
         content_tokens: number of tokens of the content.
@@ -108,7 +108,9 @@ class ModalityTokens(nn.Module):
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """The projector M: an MLP with two hidden layers."""
+    """The projector M: an MLP with two hidden layers; a linear map if their width is 0."""
+    if not hidden:
+        return nn.Sequential(nn.Linear(inputs, outputs))
     layers = (nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
     return nn.Sequential(*layers)
 
@@ -191,7 +193,8 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> Parasol:
     texts = [header[name] for name in ("model", "content_encoder", "style_encoder")]
     if len(layers) > _MOST_LAYERS or not all(isinstance(name, str) for name in layers):
         raise ValueError("layers that are not names")
-    if not all(type(each) is int and 0 < each <= _MOST for each in (*sizes.values(), *layers.values(), captions + 1)):
+    numbers = (*(sizes | {"hidden": sizes["hidden"] + 1}).values(), *layers.values(), captions + 1)
+    if not all(type(each) is int and 0 < each <= _MOST for each in numbers):
         raise ValueError("sizes out of range")
     if not all(isinstance(text, str) and text.isalnum() for text in texts):
         raise ValueError("fingerprints that are not text")

@@ -57,7 +57,7 @@ class ParasolNetwork:
         triplets: table from `sfumato triplets`.
         content: content encoder, a CLIP folder; "" for the bundled one.
         style: style encoder; "" for the bundled one.
-        hidden: width of the hidden layers of the networks that compute the tokens.
+        hidden: width of the hidden layers of the networks that compute the tokens; 0 for linear maps.
         tokens: tokens per modality without `captions`; 1 in the paper.
         captions: captions, at most, whose text embeddings the tokens start from. Each modality then has as many tokens
             as a prompt, and they are added. 0: the tokens are stacked and start from random weights, as in the paper.
@@ -69,7 +69,7 @@ class ParasolNetwork:
     triplets: str
     content: str = ""
     style: str = ""
-    hidden: int = ranged(512, low=1, high=1 << 14)
+    hidden: int = ranged(512, low=0, high=1 << 14)
     tokens: int = ranged(1, low=1, high=64)
     captions: int = ranged(0, low=0, high=1 << 13)
     key_value: bool = True

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from papers.parasol import PARTS
-from papers.styled import claims
+from papers.styled import ablations, claims
 from papers.styled.cells import PARASOL
 from papers.styled.control import correlations, rank_correlation
 from papers.styled.study import METRICS, joined
+from sfumato.errors import BadInput
 
 
 def test_rank_correlations():
@@ -88,6 +89,22 @@ def test_claims_of_encoders_and_uses():
     assert all(claim.holds for claim in claims._of_uses(uses))
     uses["diversity"]["own content"] = [0.2, 0.1]
     assert [claim.holds for claim in claims._of_uses(uses)] == [True, True, False]
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_claims_of_the_ablations_follow_the_numbers(worse):
+    numbers = {ablations.ALL: row(0.5), "without L_s": row(0.5, style_mse=0.9 if worse else 0.1)}
+    (found,) = ablations.claims(numbers)
+    assert (found.holds, "without L_s" in found.claim) == (worse, True)
+    numbers |= {"without L_y": row(0.5, content_mse=0.9), "without M": row(0.5), "before the training": row(0.1)}
+    assert [claim.holds for claim in ablations.claims(numbers)] == [worse, True, False]
+
+
+def test_ablations_need_a_file_with_all_parts():
+    ablations.check_names([])
+    ablations.check_names(["without M", ablations.ALL])
+    with pytest.raises(BadInput, match='--ablation "all parts=FILE"'):
+        ablations.check_names(["without M"])
 
 
 def test_parts_refer_to_existing_sizes():

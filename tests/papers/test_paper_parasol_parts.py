@@ -13,11 +13,12 @@ from PIL import Image
 
 import sfumato
 from papers.parasol import FIGURES
-from papers.styled import cells, claims, control, figures, uses
+from papers.styled import ablations, cells, claims, control, figures, uses
 from papers.styled.study import METRICS, STYLES, Cells, Size, Study
 from sfumato.metrics import Evaluator
 from sfumato.style.describers import Describers
-from tests.style.small import save_parasol
+from sfumato.style.tokens import Parasol
+from tests.style.small import random_tokens, save_parasol
 from tests.tiny import tiny_image
 
 SIDE = 32
@@ -78,14 +79,14 @@ def study(tmp_path_factory, tiny_sd_folder):
     encoders = {name: options[name] for name in ("content_encoder", "style_encoder")}
     describers = Describers.load(*encoders.values())
     evaluator = Evaluator.load(encoders["content_encoder"], style=describers.style)
-    size = Size(steps=2, cells=4, translated=1, controlled=4, known=0, used=4)
+    size = Size(steps=2, cells=4, translated=1, controlled=4, known=0, used=4, ablated=4)
     data = save_drawings(folder / "data")
     return WithoutCorpus(model, Path(options["parasol"]), encoders, data, folder, size, evaluator, describers)
 
 
 def test_cells_have_all_metrics_for_all_methods(study):
-    found = cells.measure(replace(study, ablations={"without L_s": study.parasol}))
-    variants = {f"{cells.PARASOL}, {name}" for name in (*cells.VARIANTS, "without L_s")}
+    found = cells.measure(study)
+    variants = {f"{cells.PARASOL}, {name}" for name in cells.VARIANTS}
     assert set(found) == {*cells.WAYS, cells.PARASOL, *variants, *(f"some: {name}" for name in cells.SLOW)}
     for way in (*cells.WAYS, cells.PARASOL, *variants):
         assert set(found[way]) == {*METRICS, "emoji", "trained"}
@@ -102,6 +103,21 @@ def test_control_has_one_correlation_per_cell(study, monkeypatch):
     per_cell = found["correlations"]
     assert all(len(per_cell[name]["style_mse"]) == study.size.controlled for name in ("style_scale", "lam"))
     assert len(claims._of_control(found)) == 3
+
+
+def test_ablations_are_edits_by_their_own_files_in_the_same_cells(study, tmp_path):
+    network, other = study.model.network, tmp_path / "parasol.safetensors"
+    replace(
+        Parasol.load(study.parasol), tokens=random_tokens(network.token_width, seed=5, unet=network.unet)
+    ).save(other)  # fmt: skip
+    files = {ablations.ALL: study.parasol, "without L_s": other, "before the training": study.parasol}
+    found = ablations.measure(replace(study, ablations=files))
+    assert list(found) == list(files)
+    assert found["before the training"] == found[ablations.ALL]
+    assert found["without L_s"]["style_mse"] != found[ablations.ALL]["style_mse"]
+    compared = cells.measure(study)[cells.PARASOL]
+    assert found[ablations.ALL]["target_mse"][:2] == pytest.approx(compared["target_mse"][:2])
+    assert ablations.measure(study) == {}
 
 
 def test_uses_are_measured_for_every_cell(study):

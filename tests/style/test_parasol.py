@@ -35,6 +35,16 @@ def test_tokens_are_stacked_and_dropped_independently():
     torch.testing.assert_close(tokens.of(None, c[:1], 3)[:, 2:].flatten(1), mapped[:1].expand(3, -1))
 
 
+def test_hidden_width_0_gives_linear_maps(tmp_path):
+    with tiny.seeded(0):
+        tokens = ModalityTokens(STYLE, CONTENT, 0, 8, 2, 3).requires_grad_(False)
+    a, b = unit(2, STYLE)
+    Parasol(tokens, "a", "b", "c").save(path := tmp_path / "parasol.safetensors")
+    read = Parasol.load(path).tokens
+    torch.testing.assert_close(read.of_style((a + b)[None]) + read.of_style(0 * a[None]),
+                               read.of_style(a[None]) + read.of_style(b[None]))  # fmt: skip
+
+
 def test_tokens_of_captions_are_added():
     """c_y is the mean of embeddings weighted by the softmax of the similarities; m_s is added at every position."""
     with tiny.seeded(0):
@@ -50,7 +60,10 @@ def test_tokens_of_captions_are_added():
         ModalityTokens(STYLE, CONTENT, 16, 8, 3, 4, captions=5)
 
 
-@pytest.mark.parametrize("damage", [{"captions": -1}, {"captions": 4}, {"captions": 1.0}, {"content_tokens": 4}])
+@pytest.mark.parametrize(
+    "damage",
+    [{"captions": -1}, {"captions": 4}, {"captions": 1.0}, {"content_tokens": 4}, {"hidden": 0}, {"hidden": -1}],
+)
 def test_file_with_another_number_of_captions_is_refused(damage, tmp_path):
     tokens = ModalityTokens(STYLE, CONTENT, 16, 8, 3, 3, captions=5)
     path = tmp_path / "parasol.safetensors"
