@@ -5,7 +5,8 @@
 
 The held-out images of `papers/held_out.py` are inverted with DDIM inversion, with the regularised inversion, and as in
 the public code. x_T is compared with white N(0, 1) noise: distances of mean, variance and kurtosis, and the mean square
-of the autocorrelation over all shifts except 0. Reconstructions are compared with the images.
+of the autocorrelation, of x_T with mean 0 and variance 1, over all shifts except 0. Reconstructions are compared with
+the images.
 """
 
 import argparse
@@ -39,14 +40,13 @@ COLUMNS = ("mean", "variance", "kurtosis", "autocorrelation", "reconstruction")
 def distances(noise: Tensor) -> dict[str, list[float]]:
     """Distances of noise [b,c,h,w] to white N(0, 1) noise, one value per image; see the module docstring."""
     flat = noise.flatten(1).double()
-    centred = flat - flat.mean(dim=1, keepdim=True)
-    fourth = centred.pow(4).mean(dim=1) / centred.square().mean(dim=1).square()
-    power = torch.fft.fft2(noise.double()).abs().square() / noise.shape[-2:].numel()
+    unit = (flat - flat.mean(dim=1, keepdim=True)) / flat.std(dim=1, keepdim=True, correction=0)
+    power = torch.fft.fft2(unit.reshape(noise.shape)).abs().square() / noise.shape[-2:].numel()
     correlation = torch.fft.ifft2(power).real.flatten(2)[..., 1:]
     return {
         "mean": flat.mean(dim=1).abs().tolist(),
         "variance": (flat.var(dim=1) - 1).abs().tolist(),
-        "kurtosis": (fourth - 3).abs().tolist(),
+        "kurtosis": (unit.pow(4).mean(dim=1) - 3).abs().tolist(),
         "autocorrelation": correlation.square().mean(dim=(1, 2)).tolist(),
     }
 
@@ -54,7 +54,9 @@ def distances(noise: Tensor) -> dict[str, list[float]]:
 def measure(data: Path, steps: int, device: str | None) -> dict[str, dict[str, list[float]]]:
     """The values of `COLUMNS` for every image, by inversion; "reconstruction" is a PSNR in dB."""
     model = sfumato.load("emoji", device)
-    images, captions = sources(data, model.network.native_size[0]), [caption for caption, _ in EDITS]
+    every = zip(EDITS, sources(data, model.network.native_size[0]), strict=True)
+    images_by_caption = {caption: image for (caption, _), image in every}  # two edits may have the same source
+    captions, images = list(images_by_caption), list(images_by_caption.values())
     found: dict[str, dict[str, list[float]]] = {}
     for name, options in INVERSIONS.items():
         print(f"{name}: inverting {len(images)} images", file=sys.stderr)

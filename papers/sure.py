@@ -1,7 +1,7 @@
 """Significance tests of differences that are paired by sample, also for clustered samples and for pairs of samples."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TypeAlias
@@ -39,6 +39,11 @@ class Estimate:
     def positive(self) -> bool:
         """Whether the mean is significantly above 0."""
         return self.mean > self.sure * self.error
+
+    @property
+    def negative(self) -> bool:
+        """Whether the mean is significantly below 0."""
+        return -self.mean > self.sure * self.error
 
     def __str__(self) -> str:
         return f"{self.mean:+.2g} ± {self.error:.1g}"
@@ -107,6 +112,31 @@ def clustered(values: Samples, groups: Sequence[Hashable]) -> Estimate:
 def clustered_difference(one: Samples, other: Samples, groups: Sequence[Hashable]) -> Estimate:
     """The mean of one - other, paired by sample, see `clustered`."""
     return clustered([a - b for a, b in zip(one, other, strict=True)], groups)
+
+
+def over_members(values: Samples, pairs: Sequence[Collection[Hashable]]) -> Estimate:
+    """The mean of samples of pairs, where samples whose pairs share a member are not independent.
+
+    The variance is the sum over all couples of such samples of the product of their deviations (Fafchamps and Gubert,
+    2007), with the correction G / (G - 1) for G members, but at least that of samples clustered by pair.
+
+    Args:
+        values: the samples.
+        pairs: the two members of the pair of each one; their order is ignored.
+    """
+    mean = fmean(values)
+    of_member: dict[Hashable, float] = {}
+    of_pair: dict[frozenset[Hashable], float] = {}
+    for value, pair in zip(values, pairs, strict=True):
+        of_pair[frozenset(pair)] = of_pair.get(frozenset(pair), 0.0) + value - mean
+        for member in pair:
+            of_member[member] = of_member.get(member, 0.0) + value - mean
+    count = len(of_member)
+    if len(of_pair) < 2:
+        return Estimate(mean, math.nan, math.inf)
+    once = sum(each**2 for each in of_pair.values())
+    total = sum(each**2 for each in of_member.values()) - once  # the couples of one pair share both members
+    return Estimate(mean, math.sqrt(count / (count - 1) * max(total, once)) / len(values), student(count - 1))
 
 
 def trend(times: Sequence[float], values: Sequence[Samples]) -> Estimate:

@@ -17,7 +17,7 @@ from papers.guided.study import STYLES, Numbers, Pixels, Study, as_tensor, rms
 from sfumato.bench.pairs import Row, caption, read_corpus, read_pair
 from sfumato.shifts.delta_h import DeltaH
 
-VERSION = 1
+VERSION = 2
 AMOUNTS = (0.5, 1.0, 2.0, 4.0)
 """Factors of delta-h."""
 SCALES = (1.5, 2.5, 3.5, 5.0)
@@ -45,9 +45,12 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Images and captions of the pairs of one attribute; masks of the region that the true drawings change."""
+    """Images and captions of the pairs of one attribute; masks of the region that the true drawings change.
 
-    names: list[str]
+    `emoji` contains the base emoji of the sources: their skin tones and styles are not independent.
+    """
+
+    emoji: list[str]
     sources: list[Pixels]
     truths: list[Pixels]
     masks: list[NDArray[np.bool_]]
@@ -70,7 +73,7 @@ def read(study: Study, attribute: str) -> Pairs:
         images = read_pair(study.data, side, source, target)
         assert images.target is not None
         assert images.mask is not None
-        found.names.append(one)
+        found.emoji.append(source["base"])
         found.sources.append(images.source)
         found.truths.append(images.target)
         found.masks.append(images.mask)
@@ -90,7 +93,7 @@ def measure(study: Study) -> Numbers:
         inverted = study.model.invert(pairs.sources, pairs.captions, method="edit-friendly")
         by_text = [inverted.edit(pairs.targets, guidance_scale=scale).pixels for scale in SCALES]
         numbers[attribute] = {
-            "names": pairs.names,
+            "emoji": pairs.emoji,
             "unchanged": scores(study, pairs, [pairs.sources]),
             "asyrp": scores(study, pairs, by_delta),
             "text": scores(study, pairs, by_text),

@@ -116,7 +116,7 @@ def _of_attributes(numbers: Mapping[str, Any]) -> list[Claim]:
     nearer, parts = [], []
     for name, found in numbers.items():
         own, text = attributes.at_equal_change(found, amount, "lpips")
-        better = clustered_difference(text, own, found["names"])
+        better = clustered_difference(text, own, found["emoji"])
         nearer.append(better.positive)
         parts.append(f"{name} {with_error(own)} and {with_error(text)} ({better}, n = {len(own)})")
     return [

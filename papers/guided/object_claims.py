@@ -6,7 +6,7 @@ from typing import Any
 
 from papers.claim import Claim
 from papers.guided.several import METHODS
-from papers.sure import clustered_difference, with_error
+from papers.sure import clustered_difference, over_members, with_error
 
 MOVE, RESIZE = 0.06, 0.15
 """Target median errors: of a displacement, as a fraction of the image; of a size, relative to the requested size."""
@@ -114,7 +114,7 @@ def of_several(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
     text = ", ".join(f"{name} {fmean(values):.0%}" for name, values in both.items())
     found = []
     for name, values in both.items():
-        more = clustered_difference(values, plain, numbers["pairs"])
+        more = over_members([a - b for a, b in zip(values, plain, strict=True)], numbers["pairs"])
         found.append(
             Claim(
                 f"{name}: more images with both objects than plain sampling{model}",

@@ -5,7 +5,7 @@ from typing import Any
 from papers.guided.moves import NAMES, SCALE
 from papers.guided.study import STYLES, Numbers, Study, centre, ink
 
-VERSION = 1
+VERSION = 2
 STEPS = 20
 TARGETS = (0.25, 0.75)
 """Requested centres, as fractions of the width; the height is 0.5."""
@@ -22,7 +22,7 @@ def measure(study: Study) -> Numbers:
         count = min(len(STYLES), study.size.moved - len(found["names"]))
         if count < 1:
             break
-        target = TARGETS[n % len(TARGETS)]
+        target = TARGETS[(n + n // len(NAMES)) % len(TARGETS)]  # every object at every target
         prompts = [f"{name}, {style}" for style in STYLES[:count]]
         place = ("self-guidance", {"place": f"{name}: {target}, 0.5", "energy_scale": SCALE})
         options: dict[str, Any] = {"steps": STEPS, "seed": n, "guidance_scale": 1.0, "eta": 1.0}

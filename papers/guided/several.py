@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ from papers.guided.study import STYLES, Numbers, Pixels, Study, as_tensor, small
 from sfumato.data.dataset import CaptionedImages
 from sfumato.metrics.objects import found_boxes
 
-VERSION = 3
+VERSION = 4
 OTHERS = 98
 """Number of captions of other emoji that the two captions of a prompt are ranked with."""
 GUIDANCE = 4.0
@@ -26,9 +27,11 @@ Draw: TypeAlias = Callable[[Pair, Sequence[str], int], list[Pixels]]
 
 
 def pairs(count: int) -> list[Pair]:
-    """A fixed choice of pairs of objects with different nouns."""
-    every = [(one, other) for one in OBJECTS for other in OBJECTS if one.split()[-1] != other.split()[-1]]
-    return [every[n] for n in np.random.default_rng(0).permutation(len(every))[:count]]
+    """A fixed choice of pairs of objects with different nouns, in random order; each pair occurs in one order only."""
+    draw = np.random.default_rng(0)
+    every = [(one, other) for one, other in combinations(OBJECTS, 2) if one.split()[-1] != other.split()[-1]]
+    chosen = [every[n] for n in draw.permutation(len(every))[:count]]
+    return [pair if kept else pair[::-1] for pair, kept in zip(chosen, draw.random(count) < 0.5, strict=True)]
 
 
 def measure(study: Study) -> Numbers:
@@ -50,7 +53,7 @@ def measure(study: Study) -> Numbers:
     numbers: Numbers = {"real": found(lambda pair, styles, seed: composed(drawings, pair, styles))}
     for name in METHODS:
         numbers[name] = found(partial(generated, study, name))
-    return numbers | {"pairs": [" and ".join(pair) for pair in chosen for _ in STYLES][: study.size.prompts]}
+    return numbers | {"pairs": [list(pair) for pair in chosen for _ in STYLES][: study.size.prompts]}
 
 
 def generated(study: Study, method: str, pair: Pair, styles: Sequence[str], seed: int) -> list[Pixels]:

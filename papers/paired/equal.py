@@ -1,14 +1,15 @@
 """Error to the ground truth at equal adherence to the prompt."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from papers.paired.results import ADHERENCE, ADHERENCES, ERROR, Results
+from papers.sure import Estimate
 
-#: Standard errors that a difference must exceed to be significant.
-SURE = 2.0
 #: Methods that optimise the similarities of the evaluator itself: their adherence is not compared with that of others.
 SELF_SCORED = ("diffuseit",)
+UNKNOWN = Estimate(math.nan, math.nan, math.inf)
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,21 @@ class Match:
         adherence: the metric of adherence.
         ours: the setting with the smallest error among those with at least the same adherence, without those of
             `SELF_SCORED` methods; None if there is none.
-        difference: mean over the edits of the error of `ours` minus that of `theirs`; negative if `ours` is closer to
-            the ground truth.
-        deviation: standard error of `difference`.
-        surplus: mean over the edits of the adherence of `ours` minus that of `theirs`; at least 0.
-        surplus_deviation: standard error of `surplus`.
+        difference: over the edits, the error of `ours` minus that of `theirs`; negative if `ours` is closer to the
+            ground truth.
+        surplus: over the edits, the adherence of `ours` minus that of `theirs`; its mean is at least 0.
     """
 
     theirs: str
     adherence: str
     ours: str | None
-    difference: float = float("nan")
-    deviation: float = float("nan")
-    surplus: float = float("nan")
-    surplus_deviation: float = float("nan")
+    difference: Estimate = UNKNOWN
+    surplus: Estimate = UNKNOWN
 
     @property
     def beaten(self) -> bool:
         """Whether `ours` is significantly closer to the ground truth."""
-        return self.difference < -SURE * self.deviation
+        return self.difference.negative
 
     def as_json(self) -> dict[str, Any]:
         """The match as JSON values, for numbers.json."""
@@ -58,7 +55,7 @@ def _match(results: Results, theirs: str, adherence: str) -> Match:
         return Match(theirs, adherence, None)
     ours = min(enough, key=lambda name: results.mean(name, ERROR))
     error, surplus = (results.difference(ours, theirs, name) for name in (ERROR, adherence))
-    return Match(theirs, adherence, ours, *error, *surplus)
+    return Match(theirs, adherence, ours, error, surplus)
 
 
 def on_front(results: Results) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from papers.sure import clustered
+from papers.sure import Estimate, clustered
 from sfumato.bench.items import edit_metrics
 from sfumato.bench.pairs import read_corpus, read_list
 from sfumato.bench.report import PARQUET
@@ -95,15 +95,14 @@ class Results:
         values = self.values[setting][name]
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
-    def difference(self, setting: str, other: str, name: str) -> tuple[float, float]:
-        """Mean over the edits of setting - other (paired), and its standard error (clustered by emoji).
+    def difference(self, setting: str, other: str, name: str) -> Estimate:
+        """Mean over the edits of setting - other (paired), with its standard error (clustered by emoji).
 
         Edits of one emoji are not independent, see `papers.sure.clustered`.
         """
         each = self.values[setting][name] - self.values[other][name]
         known = ~np.isnan(each)
-        found = clustered(each[known].tolist(), np.array(self.emoji)[known].tolist())
-        return found.mean, found.error
+        return clustered(each[known].tolist(), np.array(self.emoji)[known].tolist())
 
 
 def emoji_of(corpus: Path) -> dict[str, str]:

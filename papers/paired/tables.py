@@ -61,9 +61,9 @@ def _equal(results: Results) -> Iterator[str]:
         if each.ours is None:
             yield f"| {each.theirs} | {by} | none | | | **no** |"
             continue
-        percent = 100 * each.difference / results.mean(each.theirs, ERROR)
-        change = f"{each.difference:+.4f} ± {each.deviation:.4f} ({percent:+.0f} %)"
-        surplus = f"{each.surplus:+.3f} ± {each.surplus_deviation:.3f}"
+        percent = 100 * each.difference.mean / results.mean(each.theirs, ERROR)
+        change = f"{each.difference.mean:+.4f} ± {each.difference.error:.4f} ({percent:+.0f} %)"
+        surplus = f"{each.surplus.mean:+.3f} ± {each.surplus.error:.3f}"
         yield f"| {each.theirs} | {by} | {each.ours} | {surplus} | {change} | {'yes' if each.beaten else '**no**'} |"
 
 

@@ -110,8 +110,7 @@ def _of_control(numbers: Mapping[str, Any]) -> list[Claim]:
     found = []
     for text, (parameter, metric) in wanted.items():
         value = clustered(numbers["correlations"][parameter][metric], numbers["emoji"])
-        holds = Estimate(-value.mean, value.error, value.sure).positive
-        found.append(Claim(text, f"{rising} of {parameter} and {metric}: {value}", holds))
+        found.append(Claim(text, f"{rising} of {parameter} and {metric}: {value}", value.negative))
     return found
 
 

@@ -67,7 +67,8 @@ def test_real_images_of_two_objects():
 
 def test_pairs_of_objects_have_different_nouns():
     chosen = several.pairs(60)
-    assert len(set(chosen)) == 60
+    assert len({frozenset(pair) for pair in chosen}) == 60
+    assert len({one < other for one, other in chosen}) == 2, "both orders occur"
     assert all(one.split()[-1] != other.split()[-1] for one, other in chosen)
 
 
@@ -97,13 +98,15 @@ def test_claim_of_attributes_follows_the_numbers(nearer):
     strengths = len(attributes.AMOUNTS)
     own = [0.5, 0.51, 0.5] if nearer else [0.9, 0.91, 0.9]
     numbers = {
-        "names": ["a", "b", "c"],
+        "emoji": ["a", "b", "c"],
         "unchanged": {"lpips": [[1.0] * 3]},
         "asyrp": {"lpips": [own] * strengths, "outside": [[0.1] * 3] * strengths},
         "text": {"lpips": [[0.8, 0.82, 0.81]] * strengths, "outside": [[0.1] * 3] * strengths},
     }
     (claim,) = claims._of_attributes({"tone": numbers})
     assert claim.holds is nearer
+    (one,) = claims._of_attributes({"tone": numbers | {"emoji": ["a"] * 3}})
+    assert not one.holds, "skin tones of one emoji are one sample"
     (both,) = claims._of_attributes({"tone": numbers, "smile": numbers | {"asyrp": numbers["text"]}})
     assert not both.holds
 
@@ -119,12 +122,21 @@ def test_claim_of_places_follows_the_numbers(placed):
 
 def test_claims_of_several_objects_follow_the_numbers():
     plain, better = [0, 1, 2, 0, 1, 0, 1, 0], [2, 2, 2, 2, 2, 2, 1, 2]
-    numbers = {"plain sampling": plain, "attend-and-excite": better, "objects": plain, "pairs": list("abcdefgh")}
+    numbers = {
+        "plain sampling": plain,
+        "attend-and-excite": better,
+        "objects": plain,
+        "pairs": [(a, a.upper()) for a in "abcdefgh"],
+    }
     first, second = object_claims.of_several(numbers)
     assert first.holds
     assert not second.holds
     assert "88%" in first.measured
     assert "12%" in first.measured
+    (shared, _) = object_claims.of_several(numbers | {"pairs": [("a", b) for b in "bcdefghi"]})
+    assert shared.holds
+    (same, _) = object_claims.of_several(numbers | {"pairs": [("a", "b"), ("b", "a")] * 4})
+    assert not same.holds, "one pair in two orders is one sample"
 
 
 def test_cached_parts_are_recomputed_after_a_change(tmp_path, monkeypatch):

@@ -61,9 +61,9 @@ def test_nearest_setting_with_equal_adherence_is_matched(folder):
     assert (first.theirs, first.ours, first.beaten) == ("theirs", "strong", True)
     assert (by_clip.adherence, by_clip.ours) == ("clip", "weak"), "both follow as well by this measure"
     mean = np.mean(1 + np.arange(EDITS))
-    assert first.difference == pytest.approx((0.04 - 0.06) * mean)
+    assert first.difference.mean == pytest.approx((0.04 - 0.06) * mean)
     each = (0.04 - 0.06) * (1 + np.arange(EDITS))
-    assert first.deviation == pytest.approx(each.std(ddof=1) / math.sqrt(EDITS))
+    assert first.difference.error == pytest.approx(each.std(ddof=1) / math.sqrt(EDITS))
     assert (second.theirs, second.ours, second.beaten) == ("theirs, far", None, False)
 
 
@@ -74,16 +74,16 @@ def test_edits_of_one_emoji_are_clustered(folder):
     results = Results.read(folder, paired)
     each = (0.04 - 0.06) * (1 + np.arange(EDITS))
     sums = (each - each.mean()).reshape(-1, 2).sum(axis=1)
-    _, deviation = results.difference("strong", "theirs", ERROR)
+    deviation = results.difference("strong", "theirs", ERROR).error
     assert deviation == pytest.approx(math.sqrt(6 / 5 * (sums**2).sum()) / EDITS)
-    assert deviation > alone.deviation
-    assert math.isnan(Results.read(folder, dict.fromkeys(EMOJI, "one")).difference("strong", "theirs", ERROR)[1])
+    assert deviation > alone.difference.error
+    assert math.isnan(Results.read(folder, dict.fromkeys(EMOJI, "one")).difference("strong", "theirs", ERROR).error)
 
 
 def test_insignificant_difference_is_not_a_win(tmp_path):
     near = dict(SETTINGS) | {"strong": ("edit-friendly", 0.5, 0.06)}
     first, *_ = matches(Results.read(write(tmp_path, near), EMOJI))
-    assert (first.ours, first.difference, first.beaten) == ("strong", 0, False)
+    assert (first.ours, first.difference.mean, first.beaten) == ("strong", 0, False)
 
 
 def test_pareto_front_of_adherence_and_error(folder):
@@ -113,7 +113,7 @@ def test_edit_failed_by_one_setting_is_excluded_for_all(tmp_path):
 
 def test_infinite_psnr_counts_as_100_db(tmp_path):
     results = Results.read(write(tmp_path, SETTINGS), EMOJI)
-    assert results.difference("weak", "theirs", "outside_psnr")[0] == 0
+    assert results.difference("weak", "theirs", "outside_psnr").mean == 0
     assert results.values["weak"]["outside_psnr"].max() == 100
 
 

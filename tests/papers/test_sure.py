@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from papers.sure import STUDENT, clustered, clustered_difference, difference, estimate, over_pairs, trend
+from papers.sure import STUDENT, clustered, clustered_difference, difference, estimate, over_members, over_pairs, trend
 
 
 def test_clustered_error_of_single_samples_is_the_usual_error():
@@ -49,6 +49,36 @@ def test_few_samples_need_more_standard_errors(count, holds):
     assert estimate(values).positive is holds
     assert trend([0.0, 1.0], [[0.0] * count, values]).positive is holds
     assert not estimate(values[:1]).positive
+
+
+def test_samples_that_share_a_member_are_not_independent():
+    """The variance is the double sum over all couples of samples that share a member."""
+    values, pairs = [0.9, 0.7, 0.8, -0.3, 0.3], [("a", "b"), ("b", "c"), ("a", "b"), ("d", "e"), ("e", "a")]
+    found, mean = over_members(values, pairs), sum(values) / 5
+    couples = [(i, j) for i in range(5) for j in range(5) if set(pairs[i]) & set(pairs[j])]
+    total = sum((values[i] - mean) * (values[j] - mean) for i, j in couples)
+    assert (found.mean, found.error) == pytest.approx((mean, math.sqrt(5 / 4 * total) / 5))
+    assert found.sure == STUDENT[3]
+    apart = over_members(values, [(n, -1 - n) for n in range(5)])
+    assert apart.error == pytest.approx(estimate(values).error * math.sqrt(4 / 5 * 10 / 9))
+    assert over_members([1.0, 1.0, 3.0], [("a", "b"), ("b", "a"), ("c", "d")]).error > 0
+    assert not over_members([1.0, 1.1], [("a", "b"), ("b", "a")]).positive
+
+
+def test_errors_of_shared_members_are_those_of_repeated_draws():
+    """The standard error is about the standard deviation of the mean over repeated draws of the members' effects."""
+    draw = np.random.default_rng(0)
+    pairs = [(i, j) for i in range(20) for j in range(i) if (i + j) % 5 == 0]
+    means, errors, usual = [], [], []
+    for _ in range(400):
+        own = draw.normal(size=20)
+        values = [float(own[i] + own[j] + 0.2 * draw.normal()) for i, j in pairs]
+        found = over_members(values, pairs)
+        means.append(found.mean)
+        errors.append(found.error)
+        usual.append(estimate(values).error)
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.15)
+    assert np.mean(usual) < 0.6 * np.std(means)
 
 
 def test_mean_over_pairs_has_the_jackknife_error():
