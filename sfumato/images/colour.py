@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from sfumato.errors import BadInput
+from sfumato.images.grey_profile import rgb_profile_of_grey
 
 _SRGB = ImageCms.createProfile("sRGB")
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
@@ -23,7 +24,7 @@ class Colours:
     Attributes:
         srgb: uint8 [h, w, 3] in sRGB.
         native: uint8 [h, w, 3] in the file's profile `icc`, or in sRGB if that is None.
-        icc: the file's RGB profile; None if there is no usable one.
+        icc: the file's RGB profile, or the one equivalent to its grey profile; None if there is no usable one.
         note: remark on the conversion, such as a profile that was ignored; "" if there is none.
     """
 
@@ -44,6 +45,8 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> Colours:
         reason = "is unreadable" if space is None else f"is for {space}, the pixels are {image.mode}"
         plain = _without_profile(image)
         return Colours(plain, plain, None, f"the embedded colour profile {reason}: ignored, taken as sRGB")
+    if space == "GRAY" and (equivalent := rgb_profile_of_grey(icc)):
+        space, icc = "RGB", equivalent
     # A grey image with an RGB profile is read as the grey axis of that profile.
     image = image.convert("RGB") if space == "RGB" else image
     try:

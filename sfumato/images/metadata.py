@@ -65,12 +65,20 @@ def _kept(image: Image.Image, orientation: int) -> bytes:
 def described(exif: Image.Exif) -> dict[int, Any]:
     """The text entries that describe an image and its author, and the orientation (reset to upright) if there is one.
 
-    Texts are bytes, because Pillow replaces letters beyond ASCII when it writes them. Values of other types are left
+    Texts are bytes, because Pillow replaces letters beyond ASCII when it writes them; texts beyond Latin-1, which only
+    images in memory have, are in UTF-8. Values of other types are left
     out: libtiff fails with a segmentation fault when it writes them.
     """
-    texts = {tag: text.encode("latin-1") for tag in _TEXTS if isinstance(text := exif.get(tag), str)}
+    texts = {tag: _encoded(text) for tag in _TEXTS if isinstance(text := exif.get(tag), str)}
     windows = {tag: text for tag in _WINDOWS if isinstance(text := exif.get(tag), bytes)}
     return {**texts, **windows, **({_ORIENTATION: 1} if _ORIENTATION in exif else {})}
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 def exif_to_write(data: bytes, size: tuple[int, int], *, keep_gps: bool, srgb: bool, dpi: Dpi | None = None) -> bytes:

@@ -64,8 +64,12 @@ def read_image(
     Raises:
         BadInput: the source cannot be read completely; the message names the file.
     """
-    if any(not 0 <= level <= 255 for level in background):
-        raise BadInput(f"background must be three levels in 0..255, not {background}.")
+    if not (
+        isinstance(background, Sequence)
+        and len(background) == 3
+        and all(isinstance(level, int | np.integer) and 0 <= level <= 255 for level in background)
+    ):
+        raise BadInput(f"background must be three integer levels in 0..255, not {background!r:.80}.")
     found = open_upright(source, max_pixels, samples16=True)
     image, name, mode = found.image, found.name, found.image.mode
     opaque, alpha = split_alpha(image, name)
@@ -245,7 +249,8 @@ def split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np.
         return to_eight_bits(image, name), alpha
     if key is not None or image.mode in ("RGBA", "LA", "PA", "RGBa"):
         with_alpha = image if key is None and image.mode == "RGBA" else _convert(image, "RGBA", name)
-        return with_alpha.convert("RGB"), np.asarray(with_alpha.getchannel("A"), dtype=np.uint8)
+        opaque = with_alpha.getchannel("R") if image.mode in ("L", "LA") else with_alpha.convert("RGB")
+        return opaque, np.asarray(with_alpha.getchannel("A"), dtype=np.uint8)
     if image.mode in ("L", "RGB", "CMYK", "LAB", "YCbCr"):
         return image, None
     return _convert(image, "L" if image.mode == "1" else "RGB", name), None

@@ -99,9 +99,10 @@ def wide_profile(gamma=2.2):
     return _profile(b"RGB ", b"mntr", b"XYZ ", tags)
 
 
-def grey_profile(gamma=1.8):
-    """A grey profile with a pure gamma."""
-    return _profile(b"GRAY", b"mntr", b"XYZ ", {b"wtpt": _xyz(0.9505, 1.0, 1.0891), b"kTRC": _gamma(gamma)})
+def grey_profile(gamma=1.8, curve=None):
+    """A grey profile with a pure gamma, or with the data of another curve."""
+    tags = {b"wtpt": _xyz(0.9505, 1.0, 1.0891), b"kTRC": _gamma(gamma) if curve is None else curve}
+    return _profile(b"GRAY", b"mntr", b"XYZ ", tags)
 
 
 def table_profile(space, channels, to_lab):

@@ -1,6 +1,7 @@
 """Colour profiles: images are converted to sRGB for the model, and files keep their profile where possible."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -122,15 +123,73 @@ def test_profile_for_another_mode_is_ignored_with_a_note(profile):
     assert "ignored" in image.note
 
 
-def test_a_grey_profile_is_applied_and_not_kept(tmp_path):
+def with_alpha(grey):
+    return Image.merge("LA", (grey, Image.new("L", grey.size, 255)))
+
+
+@pytest.mark.parametrize("change", [lambda grey: grey, with_alpha], ids=["L", "LA"])
+def test_a_grey_profile_is_kept_as_an_equivalent_profile_for_rgb(change, tmp_path):
+    grey = make.noise(channels=1)
+    image = read_image(make.encoded(change(Image.fromarray(grey)), "PNG", icc_profile=make.grey_profile(1.8)))
+    expected = 255 * srgb_curve((grey / 255.0) ** 1.8)
+    assert np.abs(image.rgb - expected[..., None]).max() <= 1.5
+    assert not image.note
+    write_image(tmp_path / "out.png", image.rgb, image)
+    written = (tmp_path / "out.png").read_bytes()
+    assert embedded(written) == image.icc
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(written)).convert("RGB"))[..., 1], grey)
+    np.testing.assert_array_equal(read_image(written).rgb, image.rgb)
+
+
+def test_levels_outside_the_mask_keep_a_grey_profile(tmp_path):
     grey = make.noise(channels=1)
     image = read_image(make.encoded(grey, "PNG", icc_profile=make.grey_profile(1.8)))
-    expected = 255 * srgb_curve((grey / 255.0) ** 1.8)
-    assert np.abs(image.rgb[..., 0] - expected).max() <= 1.5
-    assert "GRAY" in image.note
-    assert "sRGB" in image.note
-    write_image(tmp_path / "out.png", image.rgb, image)
-    assert embedded((tmp_path / "out.png").read_bytes()) is None
+    edit = image.rgb.copy()
+    edit[:4] = 255 - edit[:4]
+    write_image(tmp_path / "out.png", edit, image)
+    with Image.open(tmp_path / "out.png") as written:
+        np.testing.assert_array_equal(np.asarray(written)[4:], np.repeat(grey[4:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("curve", "light"),
+    [
+        (struct.pack(">4sII", b"curv", 0, 0), lambda x: x),
+        (struct.pack(">4sII5H", b"curv", 0, 5, 0, 2000, 9000, 30000, 65535), None),
+        (struct.pack(">4sIHH1i", b"para", 0, 0, 0, 144180), lambda x: x**2.2),
+        (
+            struct.pack(">4sIHH3i", b"para", 0, 1, 0, 131072, 68812, -3276),
+            lambda x: np.maximum(1.05 * x - 0.05, 0) ** 2,
+        ),
+        (
+            struct.pack(">4sIHH5i", b"para", 0, 3, 0, 157286, 62119, 3417, 5072, 2651),
+            lambda x: np.where(x < 0.0404, x / 12.92, ((x + 0.055) / 1.055) ** 2.4),
+        ),
+    ],
+    ids=["linear", "table", "power", "para 1", "sRGB"],
+)
+def test_curves_of_grey_profiles_are_those_of_lcms(curve, light):
+    """Levels converted with the equivalent RGB profile equal those of lcms with the grey profile."""
+    levels = np.arange(256, dtype=np.uint8)[None]
+    if light is None:
+        light = lambda x: np.interp(x, np.linspace(0, 1, 5), np.array([0, 2000, 9000, 30000, 65535]) / 65535)  # noqa: E731
+    icc = make.grey_profile(curve=curve)
+    found = read_image(make.encoded(levels, "PNG", icc_profile=icc)).rgb
+    assert np.abs(found[0] - 255 * srgb_curve(light(levels[0] / 255))[:, None]).max() <= 1.5
+    exact = ImageCms.Flags.NOOPTIMIZE  # otherwise lcms interpolates in a coarse table
+    transform = ImageCms.buildTransform(io.BytesIO(icc), ImageCms.createProfile("sRGB"), "L", "RGB", flags=exact)
+    assert (
+        np.abs(found - np.asarray(ImageCms.applyTransform(Image.fromarray(levels), transform)).astype(int)).max() <= 1
+    )
+
+
+@pytest.mark.parametrize(
+    "curve", [b"none\0\0\0\0", struct.pack(">4sII3H", b"curv", 0, 3, 9, 3, 1), b"para\0\0\0\0\0\x09\0\0"]
+)
+def test_a_grey_profile_without_an_increasing_curve_is_not_kept(curve):
+    image = read_image(make.encoded(make.noise(channels=1), "PNG", icc_profile=make.grey_profile(curve=curve)))
+    assert image.icc is None
+    assert "profile" in image.note
 
 
 def test_a_cmyk_profile_is_applied_and_not_kept(tmp_path):

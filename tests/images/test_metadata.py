@@ -189,3 +189,15 @@ def test_orientation_is_not_applied_twice(orientation):
         expected = make.UPRIGHT[orientation](stored)
         np.testing.assert_array_equal(read_image(turned).rgb, expected)
         np.testing.assert_array_equal(read_image(kept).rgb, expected)
+
+
+def test_letters_beyond_latin_1_of_images_in_memory_are_kept():
+    image = Image.new("RGB", (9, 7))
+    image.getexif()[0x010E] = "日本"
+    image.getexif()[0x013B] = "Ève"
+    loaded = read_image(image)
+    assert not loaded.note
+    exif = Image.Exif()
+    exif.load(loaded.exif)
+    assert exif[0x010E].rstrip("\0").encode("latin-1").decode("utf-8") == "日本"
+    assert exif[0x013B].rstrip("\0") == "Ève"

@@ -266,6 +266,12 @@ def test_file_names_outside_ascii(tmp_path):
         assert read_image(os.fsdecode(raw)).size == (17, 13)
 
 
+@pytest.mark.parametrize("background", [(255,), (255, 255), (1, 2, 3, 4), (254.5, 1, 1), "abc", 255, None])
+def test_background_must_be_three_integers(background):
+    with pytest.raises(BadInput, match="three integer levels"):
+        read_image(make.encoded(make.noise(channels=4), "PNG"), background=background)
+
+
 def test_background_outside_0_to_255_is_rejected():
     with pytest.raises(BadInput, match=r"0\.\.255"):
         read_image(make.encoded(make.noise(), "PNG"), background=(0, 0, 256))
