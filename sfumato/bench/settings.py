@@ -21,6 +21,7 @@ from sfumato.api.arguments import check_seeds, resolve
 from sfumato.errors import BadInput
 from sfumato.methods.params import Params, options_of
 from sfumato.methods.registry import METHODS
+from sfumato.models.folder import read_index
 from sfumato.regular_files import content_hash
 from sfumato.text_files import read_toml
 
@@ -103,7 +104,7 @@ def default_settings(model: Model) -> list[Setting]:
         choices = option.metadata.get("choices", ()) if option is not None else ()
         settings += [Setting(f"{name}, {choice}", name, {"inversion": choice}) for choice in choices]
         settings += [] if choices else [Setting(name, name)]
-    usable = is_pipeline(model.folder) and not model.network.additions
+    usable = is_pipeline(model) and not model.network.additions
     return settings + [Setting(name, name) for name in (PIPELINES if usable else ())]
 
 
@@ -148,9 +149,12 @@ def resolved(setting: Setting, model: Model) -> Setting:
         raise BadInput(f"row {setting.name!r}: {error}") from error
 
 
-def is_pipeline(folder: Path | None) -> bool:
-    """Whether diffusers' Stable Diffusion pipelines can open a model's folder."""
-    return folder is not None and all((folder / part).is_dir() for part in _PARTS)
+def is_pipeline(model: Model) -> bool:
+    """Whether diffusers' text-to-image pipelines of Stable Diffusion 1 and 2 can open the model's folder."""
+    if model.folder is None or model.network.map_channels:
+        return False
+    kinds = read_index(model.folder).kinds
+    return set(kinds) == set(_PARTS) and (kinds["unet"], kinds["vae"]) == ("UNet2DConditionModel", "AutoencoderKL")
 
 
 def _files(params: Params) -> dict[str, str]:
@@ -188,7 +192,7 @@ def _without_params(setting: Setting) -> Setting:
 
 def _pipeline_params(setting: Setting, model: Model) -> dict[str, Any]:
     """The parameters of a diffusers pipeline; ranges and defaults are those of "edit-friendly", which has them all."""
-    if not is_pipeline(model.folder):
+    if not is_pipeline(model):
         raise BadInput(f"{model.network.name or 'this model'} is not a Stable Diffusion folder, which diffusers needs.")
     if added := model.network.additions:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in added)

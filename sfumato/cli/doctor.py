@@ -94,8 +94,8 @@ def _version(package: str) -> str | None:
 def _device(name: str) -> str:
     import torch
 
+    from sfumato.devices import pick_device
     from sfumato.errors import BadInput
-    from sfumato.models.placement import pick_device
 
     try:
         device = pick_device(name)

@@ -51,7 +51,7 @@ def add_encoders(parser: CommandParser, *, listed: bool = True) -> None:
 def load_describers(arguments: Namespace) -> "Describers":
     """Load the encoders that the flags of `add_encoders` select. Raises BadInput."""
     from sfumato.cli.quiet import quiet_libraries
-    from sfumato.models.placement import pick_device
+    from sfumato.devices import pick_device
 
     quiet_libraries()
     from sfumato.style.describers import Describers

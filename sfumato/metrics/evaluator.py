@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.devices import pick_device
 from sfumato.errors import BadInput
 from sfumato.metrics.checks import Mask, check_pair, check_rgb, mask_weights
 from sfumato.metrics.edit_batch import EditBatch, ImageEncoder
@@ -56,14 +57,14 @@ class Evaluator:
             clip: a CLIPModel of transformers; by default the bundled dual encoder.
             structure: a vision transformer (DINO, DINOv2, ViT, CLIP); by default the image encoder of `clip`.
             perceptual: see `load_perceptual`; by default the image encoder of `clip`.
-            device: device of all networks; by default the CPU.
+            device: device of all networks, "auto" for CUDA if available; by default the CPU.
             style: encoder of style descriptors, already loaded; None for no style descriptors.
 
         Raises:
-            BadInput: a network cannot be opened.
+            BadInput: a network cannot be opened, or there is no such device.
         """
         folder = local_folder(SHIPPED if clip is None else clip)
-        place = torch.device(device or "cpu")
+        place = pick_device(device or "cpu")
         return cls(
             DualEncoder.load(folder, place),
             VisionEncoder(folder if structure is None else local_folder(structure)).to(place),

@@ -1,5 +1,6 @@
 """Preprocessing of images for a network, as described by transformers' preprocessor_config.json."""
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from sfumato.networks.configs import read_table
 from sfumato.networks.places import has
 
 FILE = "preprocessor_config.json"
+_BICUBIC = 3  # Pillow's number
 #: Largest side of a network's input in pixels; published networks use at most 1024.
 MOST_SIDE = 4096
 
@@ -67,9 +69,12 @@ def read_preprocessor(folder: Path) -> Preprocessor:
     """Read the preprocessor of a network's folder.
 
     Raises:
-        BadInput: preprocessor_config.json is missing, or a size or statistic in it is out of range.
+        BadInput: preprocessor_config.json is missing, a size or statistic in it is out of range, or it describes
+            another preprocessing, such as bilinear resizing.
     """
     table = _table(folder)
+    for name, value in (("do_resize", True), ("resample", _BICUBIC)):
+        _refuse_other(folder, table, name, value)
     size, crop = table.get("size"), table.get("crop_size")
     # Old files contain one number: the shortest side for the size, the side of a square for the crop.
     if isinstance(size, dict) and "shortest_edge" not in size:
@@ -93,7 +98,22 @@ def _table(folder: Path) -> dict[str, Any]:
             f"{printable(folder)} has no {FILE} with image_mean and image_std: give the folder of an image network "
             "in transformers' layout."
         )
-    return read_table(folder / FILE, folder)
+    table = read_table(folder / FILE, folder)
+    for name in ("do_normalize", "do_rescale"):
+        _refuse_other(folder, table, name, True)
+    factor = table.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, int | float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        raise BadInput(f"{printable(folder / FILE)}: rescale_factor must be 1/255: give another encoder.")
+    return table
+
+
+def _refuse_other(folder: Path, table: dict[str, Any], name: str, value: Any) -> None:
+    """Raise BadInput if a setting is given with another value than the one that is implemented."""
+    if table.get(name, value) != value:
+        raise BadInput(
+            f"{printable(folder / FILE)}: {name} must be {json.dumps(value)}, not {table[name]!r:.40}; images are "
+            "always resized by a bicubic filter, scaled to [0, 1] and normalised: give another encoder."
+        )
 
 
 def _statistics(folder: Path, table: dict[str, Any]) -> tuple[Channels, Channels]:

@@ -41,8 +41,8 @@ class VisionEncoder(nn.Module):
     """A frozen ViT in transformers' layout: the image encoder of a CLIP or SigLIP, a ViT, DINO, DINOv2, ...
 
     Images are [b, 3, h, w] in [-1, 1], of any size; they are resized to the (height, width) in pixels that the encoder
-    was trained at. The last tokens are those of the `grid` of patches, row by row. The tokens before them (class token,
-    registers) have no position.
+    was trained at, always by an antialiased bicubic filter. The last tokens are those of the `grid` of patches, row by
+    row. The tokens before them (class token, registers) have no position.
 
     Args:
         folder: folder with config.json, preprocessor_config.json and weights as safetensors.

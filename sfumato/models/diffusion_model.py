@@ -14,6 +14,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.rows import Rows
 from sfumato.core.schedule import Schedule
 from sfumato.core.step import per_row, to_epsilon
+from sfumato.devices import pick_device
 from sfumato.errors import BadInput
 from sfumato.models.checks import check_inputs
 from sfumato.models.class_labels import ClassLabels, class_labels
@@ -24,7 +25,7 @@ from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import FingerprintCache, fingerprint, revision
 from sfumato.models.forward import forward
 from sfumato.models.offload import check_offload, computes_on, is_offloaded, offload
-from sfumato.models.placement import pick_device, pick_dtype
+from sfumato.models.precision import pick_dtype
 from sfumato.models.taps import AnyTap, Record, tapped
 from sfumato.models.text import MOST_CHUNKS, TextEncoder
 from sfumato.models.tokenizer import SharedTokenizer
@@ -230,7 +231,7 @@ class DiffusionModel:
         Where abar_t = 0 (zero terminal SNR), x_t is the noise itself, and v is returned instead (`sfumato.core.step`).
 
         Args:
-            x: latents x_t; converted to the precision of the network.
+            x: latents x_t; moved to the device of the network and converted to its precision.
             t: timestep, one int for all rows or a tensor [b] with one per row.
             cond: condition, one row per latent; None for a model without conditions.
             taps: taps that read or replace features or attention maps in this evaluation.
@@ -241,6 +242,7 @@ class DiffusionModel:
         Raises:
             BadInput: the shapes, number of rows, timestep or taps do not fit the model.
         """
+        x = x.to(self.device)
         half, own = split(taps or ())
         rows = Rows.of_evaluation(cond, len(x))
         with changed_weights(self.unet, cond):

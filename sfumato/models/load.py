@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from sfumato.devices import pick_device
 from sfumato.errors import BadInput
 from sfumato.hub import from_hub
 from sfumato.models.added_files import GivenInversion, GivenLora
@@ -15,7 +16,7 @@ from sfumato.models.lora import fuse
 from sfumato.models.lora_files import read_loras
 from sfumato.models.names import PICKLES, is_single_file, place_of
 from sfumato.models.offload import check_offload
-from sfumato.models.placement import pick_device, pick_dtype
+from sfumato.models.precision import pick_dtype
 from sfumato.models.single_file import load_single_file
 from sfumato.models.textual_inversion import add_word, read_textual_inversions
 

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import torch
-from accelerate.hooks import remove_hook_from_module
+from accelerate.hooks import ModelHook, remove_hook_from_module
 from torch import nn
 
 from sfumato.errors import BadInput
@@ -78,5 +78,8 @@ def _float32(autoencoder: Any) -> Any:
     """The autoencoder, or its copy in float32 if it has another precision."""
     if autoencoder.dtype == torch.float32:
         return autoencoder
+    # The hook of an offloaded network refers to the network that is moved before it, and so on: not to be copied.
+    without_hook = {id(hook): ModelHook()} if (hook := getattr(autoencoder, "_hf_hook", None)) else {}
+    copied = remove_hook_from_module(copy.deepcopy(autoencoder, without_hook))
     # nn.Module.to, because diffusers' `to` logs a warning when it changes the precision
-    return nn.Module.to(remove_hook_from_module(copy.deepcopy(autoencoder)), torch.float32)
+    return nn.Module.to(copied, torch.float32)

@@ -57,6 +57,7 @@ class TiledModel(DiffusionModel):
         """
         if taps:
             raise BadInput(f"{NO_TAPS}.")
+        x = x.to(self.device)
         places = list(self._places(x.shape[-2:]))
         if len(places) == 1:
             return super().predict(x, t, cond)

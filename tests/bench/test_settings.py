@@ -29,6 +29,16 @@ from tests.bench.small import OURS, SDEDIT
 from tests.models.lora_made import write_lora
 
 
+@pytest.mark.parametrize(("kind", "usable"), [("sd", True), ("sd2", True), ("sdxl", False), ("ddpm", False)])
+def test_pipelines_of_diffusers_are_compared_with_text_to_image_models_only(kind, usable, tiny_folder):
+    model = sfumato.load(tiny_folder(kind))
+    names = [each.name for each in default_settings(model)]
+    assert all((name in names) is usable for name in PIPELINES)
+    for name in () if usable else PIPELINES:
+        with pytest.raises(BadInput, match="is not a Stable Diffusion folder"):
+            resolved(Setting(name, name), model)
+
+
 def test_rows_are_read_from_a_file(tmp_path, model):
     file = tmp_path / "rows.toml"
     file.write_text(

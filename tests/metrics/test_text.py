@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from sfumato.errors import BadInput, NonFinite
-from sfumato.metrics import DualEncoder
+from sfumato.metrics import DualEncoder, Evaluator
 from tests import tiny
 
 TEXTS = ["a red apple", "a cat", "a blue bird that sings"]
@@ -174,3 +174,25 @@ def test_clip_without_its_vocabulary_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"has 2 tokens and its text encoder 553, so vocab\.json"):
         DualEncoder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("do_normalize", False),
+        ("do_rescale", False),
+        ("do_resize", False),
+        ("resample", 2),
+        ("rescale_factor", 1 / 127.5),
+    ],
+)
+def test_another_preprocessing_is_refused(name, value, tmp_path):
+    save_clip(tmp_path, **{name: value})
+    with pytest.raises(BadInput, match=f"{name} must be"):
+        DualEncoder.load(tmp_path)
+
+
+def test_device_by_name():
+    assert Evaluator.load(device="auto").clip.model.device.type in ("cpu", "cuda")
+    with pytest.raises(BadInput, match="There is no device"):
+        Evaluator.load(device="gpu")

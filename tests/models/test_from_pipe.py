@@ -1,5 +1,6 @@
 """`Model.from_pipe` equals loading the folder, with the LoRAs, embeddings and schedulers set on the pipeline."""
 
+import copy
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload_with_hook
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
 import sfumato
@@ -15,7 +17,7 @@ from sfumato.core.loop import recorded, reverse
 from sfumato.errors import BadInput
 from sfumato.models.attention import Layers, ReplaceMaps
 from sfumato.models.load import load_model
-from sfumato.models.pipelines import from_pipeline
+from sfumato.models.pipelines import _float32, from_pipeline
 from tests import tiny
 from tests.models.lora_made import write_lora
 
@@ -117,6 +119,28 @@ def test_half_precision_autoencoder_of_the_pipeline_is_unchanged(pipe_of):
     pixels = torch.zeros(1, 3, 16, 16)
     assert model.decode(model.encode(pixels)).isfinite().all()
     pipe("red apple", num_inference_steps=1)
+
+
+def test_only_the_autoencoder_of_an_offloaded_pipeline_is_copied(pipe_of, monkeypatch):
+    """The hooks of an offloaded pipeline refer to each other, and so to all its networks."""
+    pipe = pipe_of(dtype=torch.float16)
+    before = None
+    for network in (pipe.text_encoder, pipe.unet, pipe.vae):
+        _, before = cpu_offload_with_hook(network, "cpu", prev_module_hook=before)
+    copied = []
+    original = copy.deepcopy
+
+    def deepcopy(value, memo=None):
+        found = original(value, memo)
+        copied.extend(type(each).__name__ for each in (memo or {}).values() if isinstance(each, torch.nn.Module))
+        return found
+
+    monkeypatch.setattr(copy, "deepcopy", deepcopy)
+    assert _float32(pipe.vae).dtype == torch.float32
+    assert pipe.vae.dtype == torch.float16
+    assert pipe.vae._hf_hook.prev_module_hook.hook is pipe.unet._hf_hook
+    assert "AutoencoderKL" in copied
+    assert not {"UNet2DConditionModel", "CLIPTextModel"} & set(copied)
 
 
 @torch.no_grad()

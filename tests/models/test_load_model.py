@@ -9,10 +9,11 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, PNDMSchedu
 from safetensors.torch import load_file, save_file
 
 from sfumato import hub
+from sfumato.devices import pick_device
 from sfumato.errors import BadInput
 from sfumato.models import bundled
 from sfumato.models.load import bundled_path, list_models, load_model
-from sfumato.models.placement import pick_device, pick_dtype
+from sfumato.models.precision import pick_dtype
 from tests import tiny
 from tests.models.original_layout import write_checkpoint
 
