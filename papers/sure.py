@@ -139,14 +139,16 @@ def over_members(values: Samples, pairs: Sequence[Collection[Hashable]]) -> Esti
     return Estimate(mean, math.sqrt(count / (count - 1) * max(total, once)) / len(values), student(count - 1))
 
 
-def trend(times: Sequence[float], values: Sequence[Samples]) -> Estimate:
+def trend(times: Sequence[float], values: Sequence[Samples], groups: Sequence[Hashable] | None = None) -> Estimate:
     """Change of the values per unit of time: the least-squares slope for each sample, averaged over samples.
 
     Args:
         times: the times.
         values: for each time, one value per sample; the samples are the same at every time.
+        groups: the group of each sample, see `clustered`; None for independent samples.
     """
     middle = fmean(times)
     spread = sum((time - middle) ** 2 for time in times)
     weights = [(time - middle) / spread for time in times]
-    return estimate([sum(w * v for w, v in zip(weights, each, strict=True)) for each in zip(*values, strict=True)])
+    slopes = [sum(w * v for w, v in zip(weights, each, strict=True)) for each in zip(*values, strict=True)]
+    return estimate(slopes) if groups is None else clustered(slopes, groups)

@@ -1,46 +1,57 @@
 """The claims of the geometry paper with the measurement and the verdict.
 
-A comparison over samples holds if the paired difference, or the trend over t, is significant: see `sure`.
+A comparison over samples holds if the paired difference, or the trend over t, is significant: see `sure`. Images of one
+prompt are one group (`papers.sure.clustered`), and so are pairs of images of the same prompts.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
 from papers.claim import Claim, as_sentence, claims_table
 from papers.latent_geometry.local import LEADING
 from papers.latent_geometry.walks import COLOURS
-from papers.sure import RULE, Estimate, Samples, difference, estimate, trend
+from papers.sure import RULE, Estimate, Samples, clustered, clustered_difference, trend
 
+Groups: TypeAlias = Callable[[int], Sequence[int]]
+"""Maps the number of samples to their groups; `range` for independent samples."""
 ENDS = 0.1
 """Fraction of the segments of a path that counts as its ends, on each side."""
 
 
 def check(numbers: dict[str, Any]) -> list[Claim]:
     """All claims, checked against the numbers."""
-    parts: tuple[tuple[str, Callable[[Any], list[Claim]]], ...] = (
-        ("edits", _of_edits),
-        ("local", _of_local),
-        ("timing", _of_timing),
-        ("change", _of_change),
-        ("paths", _of_paths),
-        ("distortion", _of_distortion),
-        ("curvature", partial(_of_curvature, gamma=numbers["size"]["gamma"])),
-    )
-    return [claim for part, claims_of in parts for claim in claims_of(numbers[part])]
+    prompts = len(numbers["prompts"])
+    images, pairs = by_prompt(prompts, 1), by_prompt(prompts, 2)
+    return [
+        *_of_edits(numbers["edits"], images),
+        *_of_local(numbers["local"], images, pairs),
+        *_of_timing(numbers["timing"], images),
+        *_of_change(numbers["change"], images),
+        *_of_paths(numbers["paths"], pairs),
+        *_of_distortion(numbers["distortion"], images),
+        *_of_curvature(numbers["curvature"], numbers["size"]["gamma"], images),
+    ]
+
+
+def by_prompt(prompts: int, images: int) -> Groups:
+    """Groups of samples of `images` consecutive images each; image n has the prompt n modulo `prompts`.
+
+    The group of a pair is the prompt of its first image. Samples of a single prompt are treated as independent.
+    """
+    return range if prompts == 1 else lambda count: [n * images % prompts for n in range(count)]
 
 
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     """Markdown tables: the claims, the kinds of directions and the paths."""
-    edits, paths = numbers["edits"], numbers["paths"]
+    edits, paths, groups = numbers["edits"], numbers["paths"], by_prompt(len(numbers["prompts"]), 1)
     names = list(next(iter(edits["kinds"].values())))
     left = ", ".join(f"{kind} {value:.2g}" for kind, value in edits["left"].items())
     lines = [
         *claims_table(claims),
         "",
-        RULE,
+        f"{RULE} Images of one of the {len(numbers['prompts'])} prompts are one group.",
         "",
         f"Edits at t = T of {edits['samples']} generated images, both signs; each moves the latent by",
         f"{edits['distance']:g}, without the normalisation (which reduces a length of {edits['gamma']:g} to: {left}).",
@@ -51,7 +62,8 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
         "| --- |" + " ---: |" * len(names),
     ]
     for kind, found in edits["kinds"].items():
-        cells = [f"{each.mean:.3f} ± {each.error:.3f}" for each in (estimate(found[name]) for name in names)]
+        means = [clustered(found[name], groups(len(found[name]))) for name in names]
+        cells = [f"{each.mean:.3f} ± {each.error:.3f}" for each in means]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -72,7 +84,7 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     return "\n".join([*lines, "", as_sentence(numbers), ""])
 
 
-def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
+def _of_edits(numbers: dict[str, Any], images: Groups = range) -> list[Claim]:
     kinds = numbers["kinds"]
     pullback, random, pca, shared = (kinds[name] for name in ("pullback", "random", "pca", "global"))
     claims = [
@@ -81,6 +93,7 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
             "cosine",
             pullback["coherence"],
             {"random directions": random["coherence"]},
+            images,
         ),
         _more(
             "a global direction has the same effect in every image",
@@ -90,12 +103,14 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
                 "each image's own directions of the same rank": pullback["agreement"],
                 "random ones, the same for every image": random["agreement"],
             },
+            images,
         ),
         _more(
             "random directions damage the image more",
             "increase of the distance to the nearest images",
             random["damage"],
             {"pullback": pullback["damage"]},
+            images,
         ),
     ]
     if "concentration" in pullback:
@@ -106,28 +121,35 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
                 what,
                 pullback["concentration"],
                 {"random directions": random["concentration"]},
+                images,
             ),
             _more(
                 "principal components of h are more entangled",
                 f"{what}: pullback",
                 pullback["concentration"],
                 {"principal components": pca["concentration"]},
+                images,
             ),
         ]
     return claims
 
 
-def _of_local(numbers: dict[str, Any]) -> list[Claim]:
+def _of_local(numbers: dict[str, Any], images: Groups = range, pairs: Groups = range) -> list[Claim]:
     times = sorted(numbers["times"], key=lambda each: each["time"])
     return [
         _over_time(
-            "early directions have lower frequencies than late ones", "share of low frequencies", times, "low_share"
+            "early directions have lower frequencies than late ones",
+            "share of low frequencies",
+            times,
+            "low_share",
+            images,
         ),
         _over_time(
             "the spectrum of singular values becomes flatter as t goes to 0",
             "effective dimension",
             times,
             "effective_dimension",
+            images,
             falls=True,
         ),
         _more(
@@ -135,24 +157,25 @@ def _of_local(numbers: dict[str, Any]) -> list[Claim]:
             f"mean |cos| of the first {LEADING}, matched, in pairs of images",
             times[-1]["leading_overlap"],
             {"random spaces": numbers["leading_chance"]},
+            pairs,
         ),
-        _over_time("they overlap less at small t", "mean |cos|, matched, in pairs", times, "leading_overlap"),
+        _over_time("they overlap less at small t", "mean |cos|, matched, in pairs", times, "leading_overlap", pairs),
     ]
 
 
-def _of_timing(numbers: dict[str, Any]) -> list[Claim]:
+def _of_timing(numbers: dict[str, Any], images: Groups = range) -> list[Claim]:
     claim = "edits at T change coarse structure, later ones details"
     what = "share of low frequencies in the change of the final image"
-    return [_over_time(claim, what, numbers["times"], "low_share")]
+    return [_over_time(claim, what, numbers["times"], "low_share", images)]
 
 
-def _of_change(numbers: dict[str, Any]) -> list[Claim]:
+def _of_change(numbers: dict[str, Any], images: Groups = range) -> list[Claim]:
     claim = "the same holds for the prediction of x_0 at the edited step"
     what = "share of low frequencies in the change of x_0(x_t)"
-    return [_over_time(claim, what, numbers["times"], "low_share")]
+    return [_over_time(claim, what, numbers["times"], "low_share", images)]
 
 
-def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
+def _of_paths(numbers: dict[str, Any], pairs: Groups = range) -> list[Claim]:
     semantic, same = numbers["semantic"], numbers["same_pairs"]
     shorter = _wins(semantic["slerp"], semantic["lerp"])
     wins = " and ".join(f"than {kind} in {_wins(same['geodesic'], same[kind])}" for kind in ("lerp", "slerp"))
@@ -163,13 +186,15 @@ def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
             f"semantic length, slerp shorter in {shorter} of {numbers['pairs']} pairs: lerp",
             semantic["lerp"],
             {"slerp": semantic["slerp"]},
+            pairs,
         ),
-        _more("segments of lerp are longest at the ends", "at the ends", ends, {"middle third": middle}),
+        _more("segments of lerp are longest at the ends", "at the ends", ends, {"middle third": middle}, pairs),
         _less(
             "geodesic paths are the shortest",
             f"semantic length, shorter {wins} of {len(same['geodesic'])} pairs: geodesic",
             same["geodesic"],
             {kind: same[kind] for kind in ("lerp", "slerp")},
+            pairs,
         ),
     ]
 
@@ -186,22 +211,24 @@ def _ends_and_middle(segments: Samples) -> tuple[float, float]:
     return fmean([*segments[:count], *segments[-count:]]), fmean(middle)
 
 
-def _of_distortion(numbers: dict[str, Any]) -> list[Claim]:
+def _of_distortion(numbers: dict[str, Any], images: Groups = range) -> list[Claim]:
     """Holds only if edits without the normalisation cause saturation."""
     own = numbers["plain"]["saturated"]
     kept, without = (numbers["kinds"][name][-1] for name in ("normalised", "without"))
-    caused, prevented = difference(without["saturated"], own), difference(without["saturated"], kept["saturated"])
+    groups = images(len(own))
+    caused, left = (clustered_difference(each["saturated"], own, groups) for each in (without, kept))
+    prevented = clustered_difference(without["saturated"], kept["saturated"], groups)
     return [
         Claim(
             "the normalisation prevents saturation at large gamma",
             f"share of saturated values at {kept['length']:g} gamma minus that before the edit ({fmean(own):.0%}): "
-            f"{caused} without it, {difference(kept['saturated'], own)} with it; n = {len(own)}",
+            f"{caused} without it, {left} with it; n = {len(own)}",
             caused.positive and prevented.positive,
         )
     ]
 
 
-def _of_curvature(numbers: dict[str, Any], gamma: float) -> list[Claim]:
+def _of_curvature(numbers: dict[str, Any], gamma: float, images: Groups = range) -> list[Claim]:
     turned, along = numbers["turned"], numbers["along"]
     return [
         _more(
@@ -209,6 +236,7 @@ def _of_curvature(numbers: dict[str, Any], gamma: float) -> list[Claim]:
             f"mean principal angle after a step of {numbers['step']:g}, relative to that of random spaces: X",
             turned["x"],
             {"H": turned["h"]},
+            images,
         ),
         _more(
             "shooting keeps its direction, a straight line does not (section 3.2)",
@@ -216,21 +244,21 @@ def _of_curvature(numbers: dict[str, Any], gamma: float) -> list[Claim]:
             f"{gamma:g}: shooting",
             along["shooting"],
             {"straight": along["straight"]},
+            images,
         ),
     ]
 
 
-def _more(claim: str, what: str, values: Samples, others: Mapping[str, Samples]) -> Claim:
+def _more(claim: str, what: str, values: Samples, others: Mapping[str, Samples], groups: Groups) -> Claim:
     """The claim that `values` are significantly larger than each of the others."""
-    differences = {name: difference(values, other) for name, other in others.items()}
-    return _compared(claim, what, values, others, differences, all(each.positive for each in differences.values()))
+    found = {name: clustered_difference(values, other, groups(len(values))) for name, other in others.items()}
+    return _compared(claim, what, values, others, found, all(each.positive for each in found.values()))
 
 
-def _less(claim: str, what: str, values: Samples, others: Mapping[str, Samples]) -> Claim:
+def _less(claim: str, what: str, values: Samples, others: Mapping[str, Samples], groups: Groups) -> Claim:
     """The claim that `values` are significantly smaller than each of the others."""
-    smaller = all(difference(other, values).positive for other in others.values())
-    differences = {name: difference(values, other) for name, other in others.items()}
-    return _compared(claim, what, values, others, differences, smaller)
+    found = {name: clustered_difference(values, other, groups(len(values))) for name, other in others.items()}
+    return _compared(claim, what, values, others, found, all(each.negative for each in found.values()))
 
 
 def _compared(
@@ -245,15 +273,20 @@ def _compared(
     return Claim(claim, f"{what} {fmean(values):.3g}; {against}; n = {len(values)}", holds)
 
 
-def _over_time(claim: str, what: str, times: Sequence[Mapping[str, Any]], name: str, *, falls: bool = False) -> Claim:
+def _over_time(
+    claim: str, what: str, times: Sequence[Mapping[str, Any]], name: str, groups: Groups, *, falls: bool = False
+) -> Claim:
     """The claim that a quantity significantly increases with t (decreases with `falls`).
 
     It does not hold if the value at a later time is significantly beyond that at the first time.
     """
     first, *later = sorted(times, key=lambda each: -each["time"])
     values = ", ".join(f"{fmean(each[name]):.2g} at {each['time']:g} T" for each in (first, *later))
-    slope = trend([each["time"] for each in times], [each[name] for each in times])
-    towards_0 = trend([-each["time"] for each in times], [each[name] for each in times])
-    beyond = [difference(first[name], each[name]) if falls else difference(each[name], first[name]) for each in later]
-    holds = (towards_0 if falls else slope).positive and not any(each.positive for each in beyond)
+    samples = groups(len(first[name]))
+    slope = trend([each["time"] for each in times], [each[name] for each in times], samples)
+    beyond = [clustered_difference(each[name], first[name], samples) for each in later]
+    if falls:
+        holds = slope.negative and not any(each.negative for each in beyond)
+    else:
+        holds = slope.positive and not any(each.positive for each in beyond)
     return Claim(claim, f"{what} {values}; trend {slope} per T; n = {len(first[name])}", holds)

@@ -115,6 +115,17 @@ def test_claims_hold_or_fail_with_the_numbers():
     assert [c.holds for c in apart] == [True, True, False, True], "twice as much on average, within the error"
 
 
+def test_images_of_one_prompt_are_one_sample():
+    images, pairs = claims.by_prompt(4, 1), claims.by_prompt(4, 2)
+    assert (images(6), pairs(4)) == ([0, 1, 2, 3, 0, 1], [0, 2, 0, 2])
+    assert list(claims.by_prompt(1, 2)(3)) == [0, 1, 2]
+    shares = [0.5, 0.52, 0.54, 0.5, 0.52, 0.54], [0.1, 0.3, 0.5, 0.1, 0.3, 0.5]
+    times = [{"time": time, "low_share": values} for time, values in zip((1.0, 0.25), shares, strict=True)]
+    alone, grouped = (claims._of_timing({"times": times}, groups)[0] for groups in (range, claims.by_prompt(3, 1)))
+    assert alone.holds
+    assert not grouped.holds
+
+
 def test_timing_claim_fails_if_the_maximum_is_in_between():
     """The trend is positive, but the largest value is not at T."""
 
