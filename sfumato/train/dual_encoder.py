@@ -20,6 +20,7 @@ from sfumato.metrics.frozen import load_frozen
 from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.checkpoint import newest_checkpoint
+from sfumato.train.contrast import refuse_small_batch
 from sfumato.train.dataset import draw_captions, draw_pixels, exported_folder, open_data
 from sfumato.train.processes import rows_of_all
 from sfumato.train.ranges import ranged
@@ -208,6 +209,7 @@ class DualEncoderTask:
         self.size = recipe.data.size
         if recipe.data.crop:
             raise BadInput("encoders are trained on complete images: leave data.crop out.")
+        refuse_small_batch(recipe.optim.batch, self._least_batch())
         if self.shape.start:
             exported_folder(self.shape.start)
         elif self.shape.freeze_text:
@@ -230,6 +232,10 @@ class DualEncoderTask:
             self.clip.text_projection.requires_grad_(False)
         encoders = (self.clip.vision_model, self.clip.text_model)
         self.phases = (Phase("dual_encoder", self._contrast(), compiled=encoders),)
+
+    def _least_batch(self) -> int:
+        """Smallest batch size that contains a negative."""
+        return 2
 
     def _contrast(self) -> nn.Module:
         return Contrast(self.clip)

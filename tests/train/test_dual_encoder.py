@@ -102,6 +102,11 @@ def test_invalid_start_settings_are_refused(begun, tmp_path, network, size, sent
         build_task(dataclasses.replace(recipe, network=network, data=data), tmp_path / "x")
 
 
+def test_batch_without_a_negative_is_refused(image_folder, tmp_path):
+    with pytest.raises(BadInput, match="optim.batch must be at least 2 per process, not 1"):
+        build_task(small_recipe("dual-encoder", image_folder, 1, DUAL_ENCODER, batch=1), tmp_path / "run")
+
+
 class Fixed(nn.Module):
     """A dual encoder whose features are given, with logits scaled by 100."""
 
