@@ -101,6 +101,14 @@ def test_more_scenes_than_available_are_refused(scenes):
         module.two_objects(scenes, 501)
 
 
+def test_invalid_count_is_refused_before_the_model_is_loaded(pipeline, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("sfumato.train.report_options.load_model", None)
+    given = [str(pipeline[0]), "--recipe", str(pipeline[1]), "--out", str(tmp_path / "scenes.json"), "--count", "0"]
+    with pytest.raises(SystemExit):
+        module.main(given)
+    assert "--count must be 1 or more, not 0" in capsys.readouterr().err
+
+
 def test_the_command_writes_its_figures_and_a_grid(pipeline, tmp_path, capsys, monkeypatch):  # noqa: F811
     folder, recipe = pipeline
     monkeypatch.setattr(module.show, "__defaults__", (2,))
