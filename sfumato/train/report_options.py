@@ -52,7 +52,8 @@ def opened(choice: argparse.Namespace) -> tuple[Path, DiffusionModel, DualEncode
     """Folder of the pipeline, the pipeline, the evaluator and the recipe.
 
     Raises:
-        BadInput: an option is invalid (see `check_options`), one of them cannot be read, or neither the model nor `--evaluator` contains a dual encoder.
+        BadInput: an option is invalid (see `check_options`), one of them cannot be read, or neither the model nor
+            `--evaluator` contains a dual encoder.
     """
     check_options(choice)
     folder, recipe = folder_of(choice.model), load_recipe(choice.recipe, "diffusion")

@@ -68,9 +68,9 @@ def scene_report(
 
     Returns:
         `scenes`: number of scenes; `candidates`: number of captions that are compared, 100 or all if there are fewer
-        (the smallest number over the scenes); `real` and `drawn`: fraction of real and generated images in which at least "one"
-        or "both" objects are found; `relations`: fraction of images that are "right", and of those with both objects
-        found ("right of found"); `word iou`: mean IoU.
+        (the smallest number over the scenes); `real` and `drawn`: fraction of real and generated images in which at
+        least "one" or "both" objects are found; `relations`: fraction of images that are "right", and of those with
+        both objects found ("right of found"); `word iou`: mean IoU.
     """
     chosen = two_objects(scenes, count)
     listed = [scene.caption for scene in chosen]
