@@ -206,7 +206,7 @@ def test_invalid_settings_are_refused(image_folder, tmp_path, loss, network, bat
 
 def test_batch_of_one_content_is_refused_for_a_content_encoder(image_folder, tmp_path):
     recipe = small_recipe("content", image_folder, 1, DUAL_ENCODER, batch=5, views=3)
-    with pytest.raises(BadInput, match="optim.batch must be at least 6 per process, not 5"):
+    with pytest.raises(BadInput, match=r"optim\.batch must be at least 6 per process, not 5"):
         build_task(recipe, tmp_path / "run")
 
 

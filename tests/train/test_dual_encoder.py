@@ -124,7 +124,7 @@ def test_temperature_beside_a_start_is_refused(begun, tmp_path):
 
 
 def test_batch_without_a_negative_is_refused(image_folder, tmp_path):
-    with pytest.raises(BadInput, match="optim.batch must be at least 2 per process, not 1"):
+    with pytest.raises(BadInput, match=r"optim\.batch must be at least 2 per process, not 1"):
         build_task(small_recipe("dual-encoder", image_folder, 1, DUAL_ENCODER, batch=1), tmp_path / "run")
 
 
