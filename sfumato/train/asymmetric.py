@@ -87,8 +87,8 @@ def prepared(
     """
     networks = [model.fingerprint(), weights_fingerprint(clip.model.state_dict().items())]
     networks.append(weights_fingerprint(perceptual.state_dict().items()))
+    cache.mkdir(parents=True, exist_ok=True)
     if is_first():
-        cache.mkdir(parents=True, exist_ok=True)
         remove_partial(cache)
     paths, largest = [], min(_SHARD, rows_per_call(*model.latent_shape(*pixels.shape[-2:])))
     for k, first in enumerate(range(0, len(pixels), _SHARD)):

@@ -8,6 +8,7 @@ are taken from the recipe with a warning, and saved in the next checkpoint.
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.train.checkpoint import newest_state
 
 _LOG = logging.getLogger(__name__)
-#: Characters of a value shown in messages: every setting is shorter, fingerprints are truncated.
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+#: Digits of a fingerprint shown in messages.
 _SHOWN = 20
 
 
@@ -76,12 +79,17 @@ def refuse_changes(folder: Path, before: Mapping[str, str] | None, now: Mapping[
         BadInput: values have changed; the message lists them.
     """
     shared = {name: (before[name], value) for name, value in now.items() if before and name in before}
-    changed = [f"{name} ({old[:_SHOWN]}, now {new[:_SHOWN]})" for name, (old, new) in shared.items() if old != new]
+    changed = [f"{name} ({_shown(old)}, now {_shown(new)})" for name, (old, new) in shared.items() if old != new]
     if changed:
         raise BadInput(
             f"the weights in {folder} were trained with another {' and another '.join(changed)}; "
             "resume with the old ones, or give this run its own folder."
         )
+
+
+def _shown(value: str) -> str:
+    """A value for messages: the first digits of a fingerprint, a setting completely."""
+    return value[:_SHOWN] if _FINGERPRINT.fullmatch(value) else printable(value)
 
 
 def warn_of_gaps(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

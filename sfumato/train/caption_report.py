@@ -25,6 +25,7 @@ from sfumato.models.load import load_model
 from sfumato.train.dataset import open_images
 from sfumato.train.recipe import load_recipe
 from sfumato.train.report import SPLITS
+from sfumato.train.report_options import check_options
 
 #: Timesteps of the measurement, as fractions of the schedule.
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -90,8 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="largest number of images (default 200)")
     choice = parser.parse_args(argv)
     try:
-        if choice.count < 2:
-            raise BadInput(f"--count must be 2 or more, not {choice.count}.")
+        check_options(choice, least=2)
         data = open_images(load_recipe(choice.recipe, "diffusion"), choice.split, choice.count)
         model = load_model(choice.model, choice.device)
         figures: dict[str, Any] = {"split": choice.split, "images": len(data)}

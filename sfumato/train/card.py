@@ -29,6 +29,8 @@ def _line(cells: Sequence[str]) -> str:
 def _training(parts: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["part", "parameters", "MB", "samples", "images", "minutes", "device"]
     for place, name in _MODELS.items():
+        if place not in parts:  # a pipeline without dual_encoder/, measured with another evaluator
+            continue
         size, about = parts["unet" if place == "." else place], parts[place]["training"]
         yield [name, *_size(size), *(_trained(about) if about else ["not recorded"] * 4)]
     yield ["complete folder", *_size(parts["."]), *[""] * 4]

@@ -29,7 +29,10 @@ _NAME = re.compile(r"step-(\d{8})")
 _DAMAGED = (OSError, ValueError, SafetensorError)
 #: Required entries of a state and their types, and optional entries: the type of the container and of its values.
 _REQUIRED = {"step": int, "samples": int, "kind": str}
-_OPTIONAL = {"files": (list, str), "bound_to": (dict, str), "ema_steps": (dict, int), "scaler": (dict, int | float)}
+_OPTIONAL = {
+    "files": (list, str), "bound_to": (dict, str), "precision_of": (dict, str), "ema_steps": (dict, int),
+    "scaler": (dict, int | float),
+}  # fmt: skip
 _LOG = logging.getLogger(__name__)
 
 Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]

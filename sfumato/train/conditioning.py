@@ -94,9 +94,14 @@ def load_tokenizer(recipe: TextEncoderRecipe, folder: Path, texts: Callable[[], 
 
 
 def build_text_encoder(recipe: TextEncoderRecipe, tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
-    """Build the text encoder, with pretrained or random weights; it requires gradients unless it is frozen."""
+    """Build the text encoder, with pretrained or random weights; it requires gradients unless it is frozen.
+
+    Raises:
+        BadInput: the text encoder in `recipe.start` cannot be read, or does not fit the tokenizer there.
+    """
     if recipe.start:
         text = load_frozen(CLIPTextModel, started_from(recipe.start)[0])
+        _check_tokenizer(recipe.start, tokenizer, text)
         return text if recipe.frozen else text.requires_grad_(True).train()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), max_position_embeddings=recipe.context, hidden_size=recipe.width,
@@ -107,6 +112,21 @@ def build_text_encoder(recipe: TextEncoderRecipe, tokenizer: CLIPTokenizer, seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CLIPTextModel(config)
+
+
+def _check_tokenizer(start: str, tokenizer: CLIPTokenizer, text: CLIPTextModel) -> None:
+    """Raise BadInput if a tokenizer gives longer sequences or other ids than its text encoder takes."""
+    context, known = text.config.max_position_embeddings, text.config.vocab_size
+    if tokenizer.model_max_length > context:
+        raise BadInput(
+            f"the tokenizer in network.text.start = '{start}' has no model_max_length of at most {context} tokens, "
+            "the longest input of the text encoder there: correct its tokenizer_config.json."
+        )
+    if len(tokenizer) > known:
+        raise BadInput(
+            f"the tokenizer in network.text.start = '{start}' has {len(tokenizer)} tokens, but the text encoder there "
+            f"knows {known}: name a folder whose tokenizer and text encoder were trained together."
+        )
 
 
 def bound_text(recipe: TextEncoderRecipe, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> dict[str, str]:

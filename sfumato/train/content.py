@@ -113,6 +113,10 @@ class ContentTask(DualEncoderTask):
         assert isinstance(self.data, CaptionedImages)
         return self.data
 
+    def _least_batch(self) -> int:
+        """Batch size of two contents, each in all its views."""
+        return 2 * self.own.views
+
     def _contrast(self) -> nn.Module:
         return ContentContrast(self.clip, self.own)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.data.dataset import CaptionedImages
+from sfumato.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ def numbers(names: Sequence[str]) -> Int64[Tensor, " n"]:
     """Convert names to integer labels, numbered from 0 in the order of their first occurrence."""
     known: dict[str, int] = {}
     return torch.tensor([known.setdefault(name, len(known)) for name in names])
+
+
+def refuse_small_batch(batch: int, least: int) -> None:
+    """Raise BadInput for a batch size with which a contrastive loss may have no positives or no negatives.
+
+    Args:
+        batch: batch size per process and micro-batch.
+        least: smallest batch size with positives and negatives, such as two contents in `loss.views` views each.
+    """
+    if batch < least:
+        raise BadInput(
+            f"optim.batch must be at least {least} per process, not {batch}: a contrastive loss needs positives and "
+            "negatives in every batch."
+        )
 
 
 class Grid:

@@ -90,6 +90,8 @@ class DeltaHTask:
         _check(recipe, self.shape)
         self.model = load_model(self.shape.model, str(device), "fp32")
         self.timesteps = self.model.schedule.timesteps(self.shape.steps)
+        if (t := self.loss.t_edit) > self.timesteps[0]:
+            raise BadInput(f"loss.t_edit must be at most {self.timesteps[0]}, the first timestep, not {t}.")
         latent = self.model.latent_shape(recipe.data.size, recipe.data.size)
         self.h = shape_of(self.model, (latent[1], latent[2]))
         folder_of_clip = local_folder(self.shape.clip or SHIPPED)
@@ -112,8 +114,6 @@ class DeltaHTask:
         self.t_edit, self.t_boost = self._interval(measured, before)
         self.bound_to["loss.t_edit"] = str(self.t_edit)
         self.edited = tuple(t for t in self.timesteps if t >= self.t_edit)
-        if not self.edited:
-            raise BadInput(f"loss.t_edit must be at most {self.timesteps[0]}, the first timestep, not {self.t_edit}.")
         frozen = Frozen(self.model, clip, conditions, found.on(device), texts[1] - texts[0], self.timesteps)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)

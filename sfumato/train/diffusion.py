@@ -171,7 +171,9 @@ class Denoising(nn.Module):
         if self.loss.min_snr == 0:
             return torch.ones_like(abar)
         snr = abar / (1 - abar)
-        return snr.clamp(max=self.loss.min_snr) / (snr if self.loss.prediction == "epsilon" else snr + 1)
+        if self.loss.prediction == "epsilon":
+            return (self.loss.min_snr / snr).clamp(max=1)  # not min(SNR, gamma) / SNR: abar may underflow to 0
+        return snr.clamp(max=self.loss.min_snr) / (snr + 1)
 
 
 @task("diffusion")

@@ -16,11 +16,12 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
 from sfumato.libraries import quiet
-from sfumato.metrics.frozen import load_frozen
 from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.checkpoint import newest_checkpoint
+from sfumato.train.contrast import refuse_small_batch
 from sfumato.train.dataset import draw_captions, draw_pixels, exported_folder, open_data
+from sfumato.train.encoder_start import load_start
 from sfumato.train.processes import rows_of_all
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
@@ -53,7 +54,7 @@ class DualEncoderNetwork:
         vocabulary: largest vocabulary of the tokenizer.
         context: longest caption in tokens, start and end token included.
         start: folder of an exported dual encoder with the initial weights and the tokenizer; "" for random weights and
-            a new tokenizer.
+            a new tokenizer. It determines the settings above and `loss.temperature`, which can then be left out.
         freeze_text: train only the image encoder (requires `start`), so that a diffusion model conditioned on the text
             encoder stays valid (LiT, Zhai et al., CVPR 2022, with the roles of the encoders exchanged).
     """
@@ -74,7 +75,7 @@ class DualEncoderLoss:
     """Temperature of the contrastive loss and augmentation of the images: table [loss].
 
     Attributes:
-        temperature: initial temperature of the softmax.
+        temperature: initial temperature of the softmax; not with `network.start`, which has its own.
         shift: largest translation of an image, as a fraction of its side.
         zoom: largest relative change of its size.
     """
@@ -208,14 +209,10 @@ class DualEncoderTask:
         self.size = recipe.data.size
         if recipe.data.crop:
             raise BadInput("encoders are trained on complete images: leave data.crop out.")
-        if self.shape.start:
-            exported_folder(self.shape.start)
-        elif self.shape.freeze_text:
-            raise BadInput(
-                "network.freeze_text needs network.start: without it the text encoder would keep random weights."
-            )
-        else:
-            check_encoders(self.shape, self.size)
+        refuse_small_batch(recipe.optim.batch, self._least_batch())
+        start = load_start(recipe, exported_folder(self.shape.start)) if self.shape.start else None
+        if start is None:
+            self._check_new()
         self.data = open_data(recipe)
         self.image_count = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
@@ -223,13 +220,25 @@ class DualEncoderTask:
         self.tokenizer = kept_tokenizer(folder / "tokenizer", started, self._learn_tokenizer)
         self.bound_to = {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
         self.tokens = Tokens(self.tokenizer, self.data.texts())
-        self.clip = self._build_encoders(recipe.seed)
+        self.clip = self._build_encoders(recipe.seed) if start is None else start
         use_fastest_attention(self.clip, device)
         if self.shape.freeze_text:
             self.clip.text_model.requires_grad_(False)
             self.clip.text_projection.requires_grad_(False)
         encoders = (self.clip.vision_model, self.clip.text_model)
         self.phases = (Phase("dual_encoder", self._contrast(), compiled=encoders),)
+
+    def _check_new(self) -> None:
+        """Raise BadInput for settings with which no new encoders can be built."""
+        if self.shape.freeze_text:
+            raise BadInput(
+                "network.freeze_text needs network.start: without it the text encoder would keep random weights."
+            )
+        check_encoders(self.shape, self.size)
+
+    def _least_batch(self) -> int:
+        """Smallest batch size that contains a negative."""
+        return 2
 
     def _contrast(self) -> nn.Module:
         return Contrast(self.clip)
@@ -240,11 +249,6 @@ class DualEncoderTask:
         return train_tokenizer(self.data.texts(), self.shape.vocabulary, self.shape.context)
 
     def _build_encoders(self, seed: int) -> CLIPModel:
-        if self.shape.start:
-            clip = load_frozen(CLIPModel, exported_folder(self.shape.start)).requires_grad_(True).train()
-            if (side := clip.config.vision_config.image_size) != self.size:
-                raise BadInput(f"data.size must be {side}, the image size of {self.shape.start}, not {self.size}.")
-            return clip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_dual_encoder(self.shape, self.size, self.tokenizer, self.loss.temperature)

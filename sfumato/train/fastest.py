@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from sfumato.errors import BadInput
 from sfumato.train.precision import arithmetic
 from sfumato.train.processes import together
 from sfumato.train.recipe import Recipe
@@ -33,7 +34,8 @@ def with_fastest_precision(
 ) -> Recipe:
     """Replace the precision "auto" of a recipe by "fp32" or "bf16", whichever takes less time per step.
 
-    Copies of the networks of `task` are timed. With several processes, the first one decides for all.
+    Copies of the networks of `task` are timed. A precision whose copies do not fit into the memory is not chosen. With
+    several processes, the slowest one counts.
 
     Args:
         recipe: settings of the run.
@@ -43,6 +45,9 @@ def with_fastest_precision(
 
     Returns:
         The recipe with the chosen precision; `recipe` itself if its precision is not "auto".
+
+    Raises:
+        BadInput: the batches do not fit into the memory in any precision.
     """
     if recipe.run.precision != "auto":
         return recipe
@@ -55,13 +60,22 @@ def with_fastest_precision(
     for precision in _candidates(device):
         # With several processes the passes contain collective operations, so all must make the same number of them.
         longest = math.inf if together() else _TOO_SLOW * min(seconds.values(), default=math.inf)
-        seconds[precision] = _time(task.phases, task, recipe, precision, device, longest)
-    chosen = [min(seconds, key=seconds.__getitem__)]
-    if together():
-        dist.broadcast_object_list(chosen)
+        seconds[precision] = _longest_of_all(_time_if_it_fits(task.phases, task, recipe, precision, device, longest))
+    chosen = min(seconds, key=seconds.__getitem__)
+    if math.isinf(seconds[chosen]):
+        raise BadInput(f"optim.batch = {recipe.optim.batch} does not fit into the memory of the device: lower it.")
     times = ", ".join(f"{name} {each:.3g} s" for name, each in seconds.items())
-    _LOG.warning("run.precision = 'auto': using %s (seconds per step: %s).", chosen[0], times)
-    return replace(recipe, run=replace(recipe.run, precision=chosen[0]))
+    _LOG.warning("run.precision = 'auto': using %s (seconds per step: %s).", chosen, times)
+    return replace(recipe, run=replace(recipe.run, precision=chosen))
+
+
+def _longest_of_all(seconds: float) -> float:
+    """Largest of the values of all processes, which therefore choose the same precision."""
+    if not together():
+        return seconds
+    found: list[float] = [0.0] * dist.get_world_size()
+    dist.all_gather_object(found, seconds)
+    return max(found)
 
 
 def processor(device: torch.device) -> str:
@@ -76,6 +90,16 @@ def _candidates(device: torch.device) -> Sequence[str]:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return ("fp32",)
     return ("fp32", "bf16")
+
+
+def _time_if_it_fits(*given: Any) -> float:
+    """`_time`, or infinity if the device does not have enough memory."""
+    try:
+        return _time(*given)
+    except torch.OutOfMemoryError:
+        pass
+    torch.cuda.empty_cache()  # after the exception is gone, whose traceback holds the tensors
+    return math.inf
 
 
 def _time(

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sfumato.errors import NonFinite
+from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.finite import blame_for_gradient, blame_for_loss
 from sfumato.train.task import Batch, Phase
 
@@ -60,9 +61,10 @@ class Guard:
         return bool(bad.item() > 0)
 
     def _error(self, what: str, why: str, step: int) -> NonFinite:
+        saved = newest_checkpoint(self.folder / "checkpoints") is not None
         return NonFinite(
-            f"{what} is not finite at step {step}: {why}. The optimizer did not take this step, "
-            f"and the newest checkpoint in {self.folder} is finite."
+            f"{what} is not finite at step {step}: {why}. The optimizer did not take this step, and "
+            + (f"the newest checkpoint in {self.folder} is finite." if saved else "there is no checkpoint yet.")
         )
 
 

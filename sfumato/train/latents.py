@@ -70,8 +70,8 @@ def cached_latents(autoencoder: AutoencoderKL | VQModel, data: TrainingData, cac
         Unscaled latents, float [n,c,h/f,w/f].
     """
     encoder, paths = encoder_fingerprint(autoencoder), []
+    cache.mkdir(parents=True, exist_ok=True)
     if is_first():
-        cache.mkdir(parents=True, exist_ok=True)
         remove_partial(cache)
     for k, first in enumerate(range(0, len(data), _SHARD)):
         images = data.pixels(range(first, min(first + _SHARD, len(data))))

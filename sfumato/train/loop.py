@@ -133,7 +133,7 @@ class Run:
                 raise
             if self._saved != self.step:
                 self.save()
-            if interrupt.requested:
+            if self._stop(start, None, interrupt):  # also a signal during the last step or its checkpoint
                 raise Stopped(interrupt.number)
 
     def _stop(self, start: float, minutes: float | None, interrupt: Interrupt) -> bool:

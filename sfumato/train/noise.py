@@ -50,8 +50,8 @@ class DiffusionLoss(Timesteps):
     Attributes:
         prediction: "epsilon" or "v_prediction".
         schedule: beta schedule of diffusers: "linear", "scaled_linear" or "squaredcos_cap_v2".
-        beta_start: first beta.
-        beta_end: last beta.
+        beta_start: first beta; not with "squaredcos_cap_v2", whose betas are fixed.
+        beta_end: last beta; not with "squaredcos_cap_v2".
         min_snr: gamma of the min-SNR weighting (5 in the paper); 0 weights all timesteps equally. With v-prediction its
             weight is close to 0 in the noisy half of the schedule, where the caption determines the content.
         condition_dropout: caption dropout, the probability of replacing a caption by the empty prompt.
@@ -65,17 +65,24 @@ class DiffusionLoss(Timesteps):
     condition_dropout: float = ranged(0.1, low=0, high=1)
 
 
+_DEFAULT_BETAS = DiffusionLoss.beta_start, DiffusionLoss.beta_end
+
+
 def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
     """Build the scheduler, with 1000 training timesteps; the exported pipeline contains it.
 
     Raises:
-        BadInput: a setting is out of its range.
+        BadInput: a setting is out of its range, or has no effect with the schedule.
     """
     if loss.prediction not in ("epsilon", "v_prediction"):
         raise BadInput(f"loss.prediction must be 'epsilon' or 'v_prediction', not '{loss.prediction}'.")
     if loss.schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
         raise BadInput(f"loss.schedule must be linear, scaled_linear or squaredcos_cap_v2, not '{loss.schedule}'.")
     loss.check_timesteps()
+    if loss.schedule == "squaredcos_cap_v2" and (loss.beta_start, loss.beta_end) != _DEFAULT_BETAS:
+        raise BadInput(
+            "loss.beta_start and loss.beta_end have no effect with loss.schedule = 'squaredcos_cap_v2': leave them out."
+        )
     if not 0 < loss.beta_start <= loss.beta_end < 1:
         raise BadInput(
             f"loss.beta_start = {loss.beta_start} and loss.beta_end = {loss.beta_end} must satisfy "

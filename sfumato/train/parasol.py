@@ -39,7 +39,7 @@ from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
 from sfumato.train.task import Batch, Phase
-from sfumato.train.triplets import SELECTED, TripletData
+from sfumato.train.triplets import SELECTED, TripletData, read_triplets
 
 _LOG = logging.getLogger(__name__)
 FILE = "parasol.safetensors"
@@ -96,6 +96,7 @@ class ParasolTask:
         if recipe.data.scenes or recipe.data.crop:
             raise BadInput("PARASOL is trained on single complete images: leave data.scenes and data.crop out.")
         describers = Describers.load(self.shape.content or None, self.shape.style or None, device)
+        table = read_triplets(self.shape.triplets, describers)
         self.model = load_model(self.shape.model, str(device), "fp32")
         _check_model(self.shape.model, self.model)
         self.model.latent_shape(recipe.data.size, recipe.data.size)
@@ -106,7 +107,7 @@ class ParasolTask:
         }
         refuse_changes(folder, bound_before(folder), self.bound_to)
         self.data = open_images(recipe)
-        self.triplets = TripletData.read(self.shape.triplets, recipe.data.folder, self.data, describers)
+        self.triplets = TripletData.of(table, self.shape.triplets, recipe.data.folder, self.data)
         if missing := self.triplets.missing:
             _LOG.warning(
                 "%d of %d triplets are ignored: their output image is not in %s.",

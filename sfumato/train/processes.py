@@ -1,5 +1,6 @@
 """Collective operations of several processes (`torchrun`); with a single process they do nothing."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sfumato.errors import BadInput
+
+_LOG = logging.getLogger(__name__)
+#: Seconds of waiting after which the log tells what a process waits for.
+_LONG = 60.0
 
 
 def together() -> bool:
@@ -28,8 +33,15 @@ def my_turn(k: int) -> bool:
 
 
 def wait_for(path: Path) -> None:
-    """Wait until another process has written a file. If that process fails, `torchrun` also ends this one."""
+    """Wait until another process has written a file. If that process fails, `torchrun` also ends this one.
+
+    After a minute one line in the log names the file.
+    """
+    began, told = time.monotonic(), False
     while not path.exists():
+        if not told and time.monotonic() - began > _LONG:
+            _LOG.warning("waiting for %s, which another process writes (on storage that all machines share).", path)
+            told = True
         time.sleep(0.1)
 
 

@@ -1,6 +1,7 @@
 """Recipes: TOML files with the settings of a training run."""
 
 import dataclasses
+import json
 import types
 import typing
 from pathlib import Path
@@ -93,8 +94,8 @@ class RunRecipe:
         sample_every: steps between two sample images.
         log_every: steps between two lines of the log.
         keep: number of checkpoints to keep, at least 2.
-        precision: "fp32", "bf16" or "fp16" (see `precision`), or "auto" for the fastest of them on this machine (see
-            `fastest`).
+        precision: "fp32", "bf16" or "fp16" (see `precision`), or "auto" for fp32 or bf16, whichever is faster on this
+            machine (see `fastest`).
         compile: compile the networks with torch.compile. This takes minutes before the first step and makes the steps
             faster.
         channels_last: use the memory format torch.channels_last, which is faster for 16-bit convolutions on GPUs.
@@ -116,7 +117,7 @@ class Recipe:
 
     Attributes:
         kind: name of the training task, such as "diffusion".
-        seed: seed of the initial weights and of all random draws.
+        seed: seed of the initial weights and of all random draws, at most 10^18.
         data: table [data].
         optim: table [optim].
         run: table [run].
@@ -125,7 +126,7 @@ class Recipe:
     """
 
     kind: str
-    seed: int = ranged(0, low=0)
+    seed: int = ranged(0, low=0, high=10**18)
     data: DataRecipe = dataclasses.field(default_factory=DataRecipe)
     optim: OptimRecipe = dataclasses.field(default_factory=OptimRecipe)
     run: RunRecipe = dataclasses.field(default_factory=RunRecipe)
@@ -170,6 +171,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return fill(typing.cast(type, origin), value, where)
     if origin is tuple and isinstance(value, list):
         return _convert_list(value, typing.get_args(hint), where)
+    if origin is tuple and not isinstance(value, tuple):
+        example = f" such as {json.dumps([value])}" if type(value) is typing.get_args(hint)[0] else ""
+        raise BadInput(f"{where} must be a list{example}, not {value!r}.")
     if origin is float and type(value) is int:
         return float(value)
     if (origin is not Any and not isinstance(value, origin)) or (origin is int and isinstance(value, bool)):

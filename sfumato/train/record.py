@@ -56,7 +56,7 @@ class Record:
             if has(path):
                 check_regular(path, _ADVICE)
         start = recipe.network.get("start")
-        self._start = read_summary(Path(start)) if start else {}
+        self._start = summary_of_start(Path(start), recipe.kind) if start else {}
 
     def begin(self, step: int, samples: int, device: torch.device, processes: int) -> None:
         """Record that the run starts or resumes at `step`, and delete log lines of later steps.
@@ -80,9 +80,9 @@ class Record:
             write_text(log, "".join(json.dumps(row) + "\n" for row in _lines(log) if row["step"] <= step))
 
     def log(self, step: int, samples: int, seconds: float, elapsed: float, scalars: Mapping[str, float]) -> None:
-        """Append a line to `log.jsonl`; see `sfumato.train.loop.StepReport` for the values."""
+        """Append a line to `log.jsonl`; see `sfumato.train.loop.StepReport`. Scalars have 6 significant digits."""
         row = {"step": step, "samples": samples, "seconds": round(seconds, 4), "elapsed": round(elapsed, 2)}
-        self._append(_LOG, row | {name: round(value, 6) for name, value in scalars.items()})
+        self._append(_LOG, row | {name: float(f"{value:.6g}") for name, value in scalars.items()})
 
     def seconds(self, step: int) -> float:
         """Training time up to `step` in seconds, from the log.
@@ -107,7 +107,7 @@ class Record:
 
         Returns:
             `kind`, `step`, `samples`, `seconds`, the `facts`, `recipe`, `history` and, if the model in `network.start`
-            has a `training.json`, its content under `start`.
+            has a `training.json`, its content under `start` (see `summary_of_start`).
         """
         found = {
             "kind": self.recipe.kind, "step": step, "samples": samples, "seconds": round(seconds, 1), **facts,
@@ -153,6 +153,23 @@ def read_summary(folder: Path) -> dict[str, Any]:
     ):
         raise BadInput(f"{printable(path)} is not the summary of a training run: {_ADVICE}.")
     return table
+
+
+def summary_of_start(folder: Path, kind: str) -> dict[str, Any]:
+    """Read the summary of the training of the model that a run starts from; an empty dict if there is none.
+
+    Args:
+        folder: folder of the model. A part of a pipeline without `training.json`, such as its unet/, has that of the
+            pipeline, if it is of the same kind.
+        kind: kind of the run.
+
+    Raises:
+        BadInput: see `read_summary`.
+    """
+    if has(folder / SUMMARY) or not has(folder.parent / "model_index.json"):
+        return read_summary(folder)
+    whole = read_summary(folder.parent)
+    return whole if whole.get("kind") == kind else {}
 
 
 def _has_entries(table: Mapping[str, Any], *names: str) -> bool:

@@ -195,8 +195,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--real", type=int, default=1000, help="real images per split, at most (default 1000)")
     choice = parser.parse_args(argv)
     try:
-        if choice.count < 1 or choice.real < 1:
-            raise BadInput(f"--count and --real must be 1 or more, not {choice.count} and {choice.real}.")
         folder, model, evaluator, recipe = opened(choice)
         figures = {"parts": parts(folder)}
         figures |= report(model, evaluator, recipe, choice.count, choice.real, choice.guidance_scale, choice.steps)

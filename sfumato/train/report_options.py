@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sfumato.errors import BadInput
+from sfumato.files import check_writable
 from sfumato.metrics import DualEncoder
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import list_models, load_model
@@ -29,12 +30,32 @@ def report_parser(description: str, selects: str) -> argparse.ArgumentParser:
     return parser
 
 
+def check_options(choice: argparse.Namespace, least: int = 1) -> None:
+    """Check the options of a report command before the model is loaded and the images are decoded.
+
+    Args:
+        choice: the options; out, grid, steps, count and real are checked where the command has them.
+        least: smallest value of count.
+
+    Raises:
+        BadInput: a file cannot be written, or a number is too small.
+    """
+    for name, what in (("out", "a JSON file"), ("grid", "a PNG file")):
+        if path := getattr(choice, name, None):
+            check_writable(path, what)
+    for name, low in (("steps", 1), ("count", least), ("real", 1)):
+        if (value := getattr(choice, name, None)) is not None and value < low:
+            raise BadInput(f"--{name} must be {low} or more, not {value}.")
+
+
 def opened(choice: argparse.Namespace) -> tuple[Path, DiffusionModel, DualEncoder, Recipe]:
     """Folder of the pipeline, the pipeline, the evaluator and the recipe.
 
     Raises:
-        BadInput: one of them cannot be read, or neither the model nor `--evaluator` contains a dual encoder.
+        BadInput: an option is invalid (see `check_options`), one of them cannot be read, or neither the model nor
+            `--evaluator` contains a dual encoder.
     """
+    check_options(choice)
     folder, recipe = folder_of(choice.model), load_recipe(choice.recipe, "diffusion")
     scorer = choice.evaluator or folder / "dual_encoder"
     if not scorer.is_dir():

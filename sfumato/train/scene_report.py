@@ -5,8 +5,9 @@
 Measured on the held-out scenes of the split "cells" (`sfumato.data.scenes.Scenes.held_out`):
 
 - objects: images are generated from captions "A and B, STYLE". An object counts as found if for one of the connected
-  components of the image the evaluator ranks its caption first among 100 (`sfumato.metrics.objects`). The same
-  measurement on real scenes gives the upper limit of the evaluator.
+  components of the image the evaluator ranks its caption first among 100 (`sfumato.metrics.objects`): those of the two
+  objects, and of 98 other emoji that the recipe selects in any split. The same measurement on real scenes gives the
+  upper limit of the evaluator.
 - relations: images are generated from captions such as "A left of B, STYLE". An image is right if both objects are
   found and their positions match the caption.
 - words: intersection over union (IoU) of the true masks of the objects and the cross-attention maps of their words in
@@ -36,7 +37,7 @@ from sfumato.models.layout import word_layers
 from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.regions import LEVELS
 from sfumato.shifts.words import WordMaps, word_mask
-from sfumato.train.dataset import save_grid
+from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.generated import generate
 from sfumato.train.report_options import opened, report_parser
 
@@ -46,7 +47,13 @@ _CELLS_THRESHOLD = 0.3
 
 
 def scene_report(
-    model: DiffusionModel, evaluator: DualEncoder, scenes: Scenes, count: int, guidance: float, steps: int
+    model: DiffusionModel,
+    evaluator: DualEncoder,
+    scenes: Scenes,
+    names: Sequence[str],
+    count: int,
+    guidance: float,
+    steps: int,
 ) -> dict[str, Any]:
     """Evaluate a model on the first `count` scenes of two objects; see the module docstring.
 
@@ -54,29 +61,33 @@ def scene_report(
         model: the pipeline.
         evaluator: the dual encoder that finds the objects.
         scenes: held-out scenes.
+        names: names of emoji, from which the other captions are drawn for each scene; repetitions are ignored.
         count: number of scenes.
         guidance: guidance scale of the generated images.
         steps: sampling steps of the generated images.
 
     Returns:
-        `scenes`: number of scenes; `real` and `drawn`: fraction of real and generated images in which at least "one"
-        or "both" objects are found; `relations`: fraction of images that are "right", and of those with both objects
-        found ("right of found"); `word iou`: mean IoU.
+        `scenes`: number of scenes; `candidates`: number of captions that are compared, 100 or all if there are fewer
+        (the smallest number over the scenes); `real` and `drawn`: fraction of real and generated images in which at
+        least "one" or "both" objects are found; `relations`: fraction of images that are "right", and of those with
+        both objects found ("right of found"); `word iou`: mean IoU.
     """
     chosen = two_objects(scenes, count)
     listed = [scene.caption for scene in chosen]
     placed = [_related_caption(scene) for scene in chosen]
     drawn = generate(model, [*listed, *placed], scenes.size, guidance, steps)
     real = torch.stack([_pixels(scene) for scene in chosen])
+    others = [_others(scene, names, i) for i, scene in enumerate(chosen)]
     images = {"real": real, "drawn": drawn[: len(chosen)], "placed": drawn[len(chosen) :]}
     boxes = {
-        name: [_found(evaluator, some[i], scene, scenes, i) for i, scene in enumerate(chosen)]
+        name: [_found(evaluator, some[i], scene, others[i]) for i, scene in enumerate(chosen)]
         for name, some in images.items()
     }
     right = [_right(scene, found) for scene, found in zip(chosen, boxes["placed"], strict=True)]
     both = [None not in found for found in boxes["placed"]]
     return {
-        "scenes": len(chosen), "real": _shares(boxes["real"]), "drawn": _shares(boxes["drawn"]),
+        "scenes": len(chosen), "candidates": 2 + min(map(len, others)),
+        "real": _shares(boxes["real"]), "drawn": _shares(boxes["drawn"]),
         "relations": {
             "right": _mean(right),
             "right of found": _mean([r for r, b in zip(right, both, strict=True) if b]) if any(both) else None,
@@ -133,11 +144,15 @@ def _iou(found: Tensor, mask: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def _found(evaluator: DualEncoder, image: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
-    """Box of each object of the scene in an image, or None; see `found_boxes`."""
+def _others(scene: Scene, names: Sequence[str], seed: int) -> list[str]:
+    """At most `_OTHERS` different names that no object of the scene has, a random choice."""
+    known = sorted(set(names) - {each.name for each in scene.objects})
+    return np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
+
+
+def _found(evaluator: DualEncoder, image: Tensor, scene: Scene, others: Sequence[str]) -> list[Any]:
+    """Box of each object of the scene in an image, or None; `others` are names of emoji, see `found_boxes`."""
     names = [each.name for each in scene.objects]
-    known = sorted({row for row in scenes.names if row not in names})
-    others = np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
     captions, rest = ([f"{name}, {scene.style}" for name in some] for some in (names, others))
     return found_boxes(evaluator, image, captions, rest)
 
@@ -178,7 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             data.folder, "cells", data.size, styles=data.styles, groups=data.groups, subgroups=data.subgroups,
             names=data.names, min_styles=data.min_styles, tones=data.tones,
         )  # fmt: skip
-        figures = scene_report(model, evaluator, scenes, choice.count, choice.guidance_scale, choice.steps)
+        names = open_images(recipe, None).table["name"].to_pylist()
+        figures = scene_report(model, evaluator, scenes, names, choice.count, choice.guidance_scale, choice.steps)
         write_text(choice.out, json.dumps(figures, indent=1) + "\n")
         if choice.grid:
             show(model, scenes, choice.grid, choice.guidance_scale, choice.steps)

@@ -16,7 +16,7 @@ from sfumato.style.encoder import FILE, StyleEncoder, load_style_encoder
 from sfumato.style.network import GROUPS, StyleNetwork
 from sfumato.style.words import StyleWords
 from sfumato.train.binding import settings_of
-from sfumato.train.contrast import Grid, Labels, nearest_is_right, supervised_contrastive
+from sfumato.train.contrast import Grid, Labels, nearest_is_right, refuse_small_batch, supervised_contrastive
 from sfumato.train.dataset import draw_pixels, open_images
 from sfumato.train.dual_encoder import jitter
 from sfumato.train.processes import rows_of_all
@@ -192,5 +192,4 @@ def _check(recipe: Recipe, shape: StyleRecipe, loss: StyleLoss) -> None:
         raise BadInput(f"loss.labels must be {', '.join(LABELS[:-1])} or {LABELS[-1]}, not '{loss.labels}'.")
     if recipe.data.scenes or recipe.data.crop:
         raise BadInput("a style encoder is trained on single complete images: leave data.scenes and data.crop out.")
-    if recipe.optim.batch < 4:
-        raise BadInput(f"optim.batch must be at least 4 for a contrastive loss, not {recipe.optim.batch}.")
+    refuse_small_batch(recipe.optim.batch, 4 if loss.labels == "crops" else max(4, 2 * loss.views))

@@ -30,6 +30,7 @@ from sfumato.files import printable, write_text
 from sfumato.style.describers import Describers
 from sfumato.train.content import content_caption
 from sfumato.train.contrast import numbers
+from sfumato.train.report_options import check_options
 
 SPLITS = ("test", "cells")
 _RIDGE = 1e-3
@@ -176,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file")
     choice = parser.parse_args(argv)
     try:
+        check_options(choice)
         encoders = Describers.load(choice.content, choice.style)
         figures = json.dumps(report(choice.data, encoders, count=choice.count), indent=1)
         if choice.out:

@@ -45,21 +45,18 @@ class TripletData:
     missing: int
 
     @classmethod
-    def read(cls, path: str, folder: str, data: CaptionedImages, describers: Describers) -> "TripletData":
-        """Read a table of triplets.
+    def of(cls, table: pa.Table, path: str, folder: str, data: CaptionedImages) -> "TripletData":
+        """The triplets of a table whose output images are in a dataset.
 
         Args:
-            path: the table.
+            table: the table, see `read_triplets`.
+            path: its file, for the message.
             folder: folder of the dataset.
             data: the dataset, from which the output images come.
-            describers: the encoders, which must be those that computed the descriptors in the table.
 
         Raises:
-            BadInput: the table cannot be read, contains descriptors of other encoders, or none of its output images is
-                in the dataset.
+            BadInput: none of the output images is in the dataset.
         """
-        table = _read(path)
-        _check_encoders(path, table, describers)
         root = os.path.abspath(folder)
         known = {os.path.normpath(os.path.join(root, file)): i for i, file in enumerate(data.table["file"].to_pylist())}
         pairs = [(i, known[each]) for i, each in enumerate(table["output"].to_pylist()) if each in known]
@@ -75,6 +72,21 @@ class TripletData:
             _vectors(table, "a_s")[kept],
             len(table) - len(kept),
         )
+
+
+def read_triplets(path: str, describers: Describers) -> pa.Table:
+    """Read a table of triplets: the columns output, c_y and a_s.
+
+    Args:
+        path: the table.
+        describers: the encoders, which must be those that computed the descriptors in the table.
+
+    Raises:
+        BadInput: the table cannot be read, or contains descriptors of other encoders.
+    """
+    table = _read(path)
+    _check_encoders(path, table, describers)
+    return table
 
 
 def _read(path: str) -> pa.Table:

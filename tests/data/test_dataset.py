@@ -72,6 +72,22 @@ def test_invisible_and_duplicate_images_are_excluded(corpus):
     assert "pizza, noto" in CaptionedImages.open(corpus, 16, drop_duplicates=False).captions
 
 
+def test_image_is_kept_if_its_original_is_not_selected(corpus):
+    """The pizza of the style noto is a copy of its red apple."""
+    assert CaptionedImages.open(corpus, 16, styles=["noto"], names=["pizza"]).captions == ["pizza, noto"]
+    both = CaptionedImages.open(corpus, 16, styles=["noto"], names=["pizza", "red apple"])
+    assert both.captions == ["red apple, noto"]
+
+
+def test_equal_images_are_in_one_split(corpus, monkeypatch):
+    """Also if their base emoji are in different splits: the split is that of the first one in the corpus."""
+    monkeypatch.setattr("sfumato.data.dataset.split_of", lambda base, style: "test" if base == "1f355" else "train")
+    assert CaptionedImages.open(corpus, 16, names=["pizza"], split="test").captions == ["pizza, twemoji"]
+    whole = CaptionedImages.open(corpus, 16, drop_duplicates=False, split="train")
+    assert "pizza, noto" in whole.captions
+    assert CaptionedImages.open(corpus, 16, names=["pizza"], split="train").captions == ["pizza, noto"]
+
+
 def test_selection_by_style_tone_group_and_name(corpus):
     assert set(column(CaptionedImages.open(corpus, 16, styles=["twemoji"]), "style")) == {"twemoji"}
     assert "" in set(column(CaptionedImages.open(corpus, 16), "skin_tone"))

@@ -94,21 +94,24 @@ def test_exported_file_is_accepted_by_the_method(recipe, tmp_path, encoders, api
     assert inverted.edit("", **options).pixels[0].shape == (32, 32, 3)
 
 
-def test_invalid_triplets_are_refused(recipe, tmp_path, image_folder, describers):
+def test_invalid_triplets_are_refused(recipe, tmp_path, image_folder, describers, monkeypatch):
+    """Everything but their images is checked before the model is loaded and the images are decoded."""
+
     def refused(sentence, **network):
         changed = dataclasses.replace(recipe, network=recipe.network | network)
         with pytest.raises(BadInput, match=sentence):
             build_task(changed, tmp_path / "x")
 
+    table = pq.read_table(recipe.network["triplets"])
+    pq.write_table(table.set_column(0, "output", [["elsewhere"] * len(table)]), tmp_path / "elsewhere.parquet")
+    refused("No output image", triplets=str(tmp_path / "elsewhere.parquet"))
+    monkeypatch.setattr("sfumato.train.parasol.load_model", None)
     refused("no file|There is no|cannot be read|does not exist", triplets=str(tmp_path / "nowhere.parquet"))
     (tmp_path / "text.parquet").write_text("text")
     refused("is not a table of triplets", triplets=str(tmp_path / "text.parquet"))
     other = Describers.load(*save_both(tmp_path / "other", seed=3))
     write_triplets(tmp_path / "other.parquet", image_folder, other)
     refused("content descriptors of another encoder", triplets=str(tmp_path / "other.parquet"))
-    table = pq.read_table(recipe.network["triplets"])
-    pq.write_table(table.set_column(0, "output", [["elsewhere"] * len(table)]), tmp_path / "elsewhere.parquet")
-    refused("No output image", triplets=str(tmp_path / "elsewhere.parquet"))
     about = {"format": "sfumato.image-index.2"} | {n: {"fingerprint": "0"} for n in ("content", "style")}
     pq.write_table(table.replace_schema_metadata({"sfumato": json.dumps(about)}), tmp_path / "old.parquet")
     refused("from an index of another version: make the index again", triplets=str(tmp_path / "old.parquet"))

@@ -98,6 +98,7 @@ def test_invalid_input_is_refused(corpus, image_folder, encoders, tmp_path, caps
         ([tmp_path / "nowhere", *given], "nowhere is not the emoji corpus: build it with"),
         ([image_folder, *given], "is not the emoji corpus"),
         ([corpus, *given, "--count", "0"], "count must be 1 or more, not 0"),
+        (["nowhere", *given, "--out", tmp_path / "missing" / "x.json"], "missing does not exist: create it first"),
         ([corpus, "--style", tmp_path], "contains no style"),
         ([corpus, "--content", tmp_path], str(tmp_path)),
     ):

@@ -193,13 +193,21 @@ def test_training_with_crops_needs_no_labels(image_folder, tmp_path):
         ({"labels": "folders"}, {}, 8, "does not have two styles"),
         ({"labels": "names"}, {}, 8, "style, folders or crops"),
         ({"labels": "crops"}, {"channels": (12,)}, 8, "multiples of 8"),
-        ({"labels": "crops"}, {}, 2, "at least 4"),
+        ({"labels": "crops"}, {}, 3, "at least 4"),
+        ({"labels": "folders"}, {}, 7, "optim.batch must be at least 8 per process, not 7"),
+        ({"labels": "style", "views": 3}, {}, 5, "at least 6"),
         ({"labels": "crops"}, {"start": "nowhere"}, 8, "no file nowhere"),
     ],
 )
 def test_invalid_settings_are_refused(image_folder, tmp_path, loss, network, batch, sentence):
     with pytest.raises(BadInput, match=sentence):
         build_task(small_recipe("style", image_folder, 1, STYLE | network, batch=batch, **loss), tmp_path / "run")
+
+
+def test_batch_of_one_content_is_refused_for_a_content_encoder(image_folder, tmp_path):
+    recipe = small_recipe("content", image_folder, 1, DUAL_ENCODER, batch=5, views=3)
+    with pytest.raises(BadInput, match=r"optim\.batch must be at least 6 per process, not 5"):
+        build_task(recipe, tmp_path / "run")
 
 
 def test_content_encoder_training_and_export(image_folder, tmp_path):

@@ -130,9 +130,9 @@ def not_finite(folder: Path, where: str, rank: int) -> dict:
     return {"stopped": "", "step": run.step}
 
 
-def signalled(folder: Path, rank: int) -> dict:
-    """Only process 1 receives SIGTERM."""
-    run = Run(ToyTask(), toy_recipe(1000, checkpoint_every=500), folder, "cpu")
+def signalled(folder: Path, rank: int, steps: int = 1000) -> dict:
+    """Only process 1 receives SIGTERM, in step 5."""
+    run = Run(ToyTask(), toy_recipe(steps, checkpoint_every=500), folder, "cpu")
     try:
         for report in run.steps():
             if report.step == 5 and rank == 1:
@@ -179,9 +179,10 @@ def main(folder: Path) -> None:
         "weight": not_finite(folder / "weight", "weight", rank),
         "cache": cached(folder / "cache", rank),
         "signal": signalled(folder / "signal", rank),
+        "last": signalled(folder / "last", rank, steps=5),
     }
     (folder / f"report-{rank}.json").write_text(json.dumps(report))
-    Run(ToyTask(), toy_recipe(1), folder / "last", "cpu").close()
+    Run(ToyTask(), toy_recipe(1), folder / "end", "cpu").close()
 
 
 if __name__ == "__main__":

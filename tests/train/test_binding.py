@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 import torch
-from transformers import CLIPTextModel
+from transformers import CLIPModel, CLIPTextModel
 
 from sfumato.errors import BadInput
 from sfumato.train import diffusion as module
-from sfumato.train.binding import weights_fingerprint
+from sfumato.train.binding import refuse_changes, weights_fingerprint
 from sfumato.train.checkpoint import valid_checkpoints
 from sfumato.train.frozen import text_fingerprint
 from sfumato.train.loop import Run
@@ -85,6 +85,31 @@ def test_min_snr_and_condition_dropout_may_change(runs, root):
     assert [report.step for report in run.steps()] == [2]
 
 
+@pytest.mark.parametrize(
+    ("length", "vocabulary", "sentence"),
+    [
+        (None, None, "no model_max_length of at most 12 tokens"),
+        (77, None, "no model_max_length of at most 12 tokens"),
+        (12, 520, r"has \d+ tokens, but the text encoder there knows 520"),
+    ],
+)
+def test_tokenizer_that_does_not_fit_its_text_encoder_is_refused(
+    runs, tmp_path, monkeypatch, length, vocabulary, sentence
+):
+    monkeypatch.setattr(module, "open_data", lambda *_: pytest.fail("the images were read first"))
+    shutil.copytree(runs / "d0" / "export", tmp_path / "d0" / "export")
+    settings = tmp_path / "d0" / "export" / "tokenizer_config.json"
+    table = json.loads(settings.read_text()) | {"model_max_length": length}
+    settings.write_text(json.dumps({name: value for name, value in table.items() if value is not None}))
+    if vocabulary:
+        clip = CLIPModel.from_pretrained(tmp_path / "d0" / "export")
+        clip.text_model.resize_token_embeddings(vocabulary)
+        clip.config.text_config.vocab_size = vocabulary
+        clip.save_pretrained(tmp_path / "d0" / "export")
+    with pytest.raises(BadInput, match=sentence):
+        build_task(diffusion(runs, network={"text": frozen(tmp_path / "d0")}), tmp_path / "run")
+
+
 def test_changed_groups_of_an_autoencoder_run_are_refused(runs, root):
     recipe = small_recipe("autoencoder", runs / "own", 2, AUTOENCODER | {"groups": 4})
     with pytest.raises(BadInput, match=r"another network\.groups \(8, now 4\)"):
@@ -136,6 +161,15 @@ def test_recipe_of_another_kind_leaves_the_folder_unchanged(root, kind):
 
 
 @torch.no_grad()
+def test_changed_texts_are_shown_completely(tmp_path):
+    """They may differ at their ends only; of fingerprints the first digits are enough."""
+    before = {"loss.target": "a very long text about a red disc", "model": "a" * 64}
+    now = {"loss.target": "a very long text about a red square", "model": "b" * 64}
+    sentence = rf"\({before['loss.target']}, now {now['loss.target']}\) and another model \(a{{20}}, now b{{20}}\);"
+    with pytest.raises(BadInput, match=sentence):
+        refuse_changes(tmp_path, before, now)
+
+
 def test_fingerprints_depend_on_weights_names_and_shapes():
     one = {"a": torch.arange(4.0), "b": torch.ones(2)}
     first = weights_fingerprint(one.items())

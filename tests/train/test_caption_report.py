@@ -77,8 +77,14 @@ def test_the_command_writes_the_figures(pipeline, tmp_path, capsys):  # noqa: F8
     assert json.loads(capsys.readouterr().out) == figures
 
 
-def test_one_image_has_no_standard_error(pipeline, tmp_path, capsys):  # noqa: F811
-    words = [str(pipeline[0]), "--recipe", str(pipeline[1]), "--out", str(tmp_path / "c.json"), "--count", "1"]
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [(["--count", "1"], "--count must be 2 or more"), (["--out", "nowhere/c.json"], "nowhere does not exist")],
+)
+def test_invalid_options_are_refused_before_any_work(pipeline, tmp_path, capsys, monkeypatch, change, sentence):  # noqa: F811
+    """One image has no standard error."""
+    monkeypatch.setattr(module, "open_images", None)
+    words = [str(pipeline[0]), "--recipe", str(pipeline[1]), "--out", str(tmp_path / "c.json"), *change]
     with pytest.raises(SystemExit):
         module.main(words)
-    assert "--count must be 2 or more" in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err

@@ -227,6 +227,7 @@ HOSTILE = {
     "another step": says(step=7),
     "no table": lambda path: (path / "state.json").write_text("[]"),
     "bound to a list": says(bound_to=[]),
+    "precision of a list": says(precision_of=[]),
     "ema steps to a text": says(ema_steps={"network": "x"}),
 }
 

@@ -171,6 +171,11 @@ def test_inverted_images_are_computed_once(recipe, tmp_path, monkeypatch):
         build_task(dataclasses.replace(recipe(), network=recipe().network | {"steps": 5}), tmp_path)
 
 
+def test_a_process_that_is_not_the_first_creates_the_cache(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(asymmetric, "is_first", lambda: False)
+    assert build_task(recipe(), tmp_path / "run").image_count == IMAGES
+
+
 def curves(edit, boost):
     """Curves of two images with the given means; the other fields are empty."""
     columns = [torch.tensor(values)[:, None] + torch.tensor([[-0.01, 0.01]]) for values in (edit, boost)]
@@ -222,6 +227,12 @@ def test_invalid_recipes_are_refused(recipe, tmp_path, what):
     with pytest.raises(BadInput, match=sentence) as caught:
         build_task(made, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_interval_without_steps_is_refused_before_the_images_are_inverted(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("sfumato.train.delta_h.open_images", None)
+    with pytest.raises(BadInput, match="at most 751, the first timestep, not 752"):
+        build_task(recipe(t_edit=752), tmp_path)
 
 
 def test_model_without_text_encoder_is_trained(recipe, tmp_path, tiny_ddpm_folder):

@@ -91,15 +91,41 @@ def test_image_encoder_is_trained_with_a_frozen_text_encoder(begun, tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "size", "sentence"),
-    [({"freeze_text": True}, 32, "needs network.start"), ({"start": "EXPORT"}, 24, r"data\.size must be 32")],
+    [
+        ({"freeze_text": True}, 32, "needs network.start"),
+        ({"start": "EXPORT"}, 24, r"data\.size must be 32"),
+        ({"start": "EXPORT", "width": 128}, 32, r"network\.width = 128 is not that of .*, which has 64: leave it out"),
+        ({"start": "EXPORT", "text_layers": 2}, 32, "which has 1"),
+        ({"start": "EXPORT", "context": 13}, 32, "which has 12"),
+        ({"start": "EXPORT", "vocabulary": 520}, 32, r"network\.vocabulary = 520"),
+    ],
 )
-def test_invalid_start_settings_are_refused(begun, tmp_path, network, size, sentence):
+def test_invalid_start_settings_are_refused_before_the_images_are_decoded(
+    begun, tmp_path, monkeypatch, network, size, sentence
+):
     recipe, folder, _ = begun
     again(recipe, folder).export(tmp_path / "export")
     network = {key: str(tmp_path / "export") if value == "EXPORT" else value for key, value in network.items()}
     data = dataclasses.replace(recipe.data, size=size)
+    monkeypatch.setattr("sfumato.train.dual_encoder.open_data", None)
     with pytest.raises(BadInput, match=sentence):
         build_task(dataclasses.replace(recipe, network=network, data=data), tmp_path / "x")
+
+
+def test_temperature_beside_a_start_is_refused(begun, tmp_path):
+    recipe, folder, _ = begun
+    again(recipe, folder).export(tmp_path / "export")
+    own = {"start": str(tmp_path / "export"), **DUAL_ENCODER}
+    build_task(dataclasses.replace(recipe, network=own), tmp_path / "x")
+    for kind in ("dual-encoder", "content"):
+        changed = dataclasses.replace(recipe, kind=kind, network=own, loss={"temperature": 0.07})
+        with pytest.raises(BadInput, match=r"loss\.temperature has no effect .* its own temperature \(0\.07"):
+            build_task(changed, tmp_path / "x")
+
+
+def test_batch_without_a_negative_is_refused(image_folder, tmp_path):
+    with pytest.raises(BadInput, match=r"optim\.batch must be at least 2 per process, not 1"):
+        build_task(small_recipe("dual-encoder", image_folder, 1, DUAL_ENCODER, batch=1), tmp_path / "run")
 
 
 class Fixed(nn.Module):

@@ -40,11 +40,20 @@ def test_non_finite_loss_stops_before_the_step(tmp_path, fault, named):
     with pytest.raises(NonFinite, match=r"first loss is not finite at step 5") as caught:
         list(run.steps())
     assert named in str(caught.value)
+    assert str(caught.value).endswith(f"and the newest checkpoint in {tmp_path} is finite.")
     assert [p.name for p in valid_checkpoints(tmp_path / "checkpoints")] == ["step-00000003"]
     for tensors in contents(tmp_path)[0].values():
         assert all(torch.isfinite(value).all() for value in tensors.values())
     with pytest.raises(BadInput, match="interrupted within a step"):
         list(run.steps())
+
+
+def test_message_says_that_there_is_no_checkpoint_yet(tmp_path):
+    def fault(task, step, batch):
+        batch["x"][0] = float("nan")
+
+    with pytest.raises(NonFinite, match=r"did not take this step, and there is no checkpoint yet\.$"):
+        list(run_of(tmp_path, 20, Broken(fault)).steps())
 
 
 class Root(nn.Module):

@@ -117,6 +117,12 @@ def test_only_missing_cache_files_are_encoded_again(images, tmp_path, monkeypatc
     assert len(encoded) == 1, "only the missing file is made again"
 
 
+def test_a_process_that_is_not_the_first_creates_the_cache(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("sfumato.train.latents.is_first", lambda: False)
+    network, _ = tiny("kl", 4)
+    assert len(cached_latents(network, Stored(images), tmp_path / "run" / "cache")) == len(images)
+
+
 def test_latents_do_not_depend_on_the_batch_size(images):
     network = tiny("kl", 4)[0]
     torch.testing.assert_close(encode_images(network, images, 5), encode_images(network, images), rtol=1e-5, atol=1e-5)

@@ -1,10 +1,12 @@
-"""The distribution of the training timesteps."""
+"""The distribution of the training timesteps, and the weight of the loss."""
 
 import pytest
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
+from torch import nn
 
-from sfumato.train.noise import Timesteps
+from sfumato.train.diffusion import Denoising
+from sfumato.train.noise import DiffusionLoss, Timesteps, noise_scheduler
 
 COUNT = 1000
 
@@ -40,3 +42,13 @@ def test_every_timestep_is_in_the_schedule():
     t = drawn(timesteps="logit_normal", logit_mean=20.0, logit_std=1.0)
     assert t.max() == COUNT - 1
     assert drawn(timesteps="logit_normal", logit_mean=-20.0).min() == 0
+
+
+def test_min_snr_weight_of_epsilon_is_min_of_snr_and_gamma_over_snr():
+    """Its limit 1 at abar = 0, to which large betas may underflow."""
+    loss = DiffusionLoss(prediction="epsilon", min_snr=5.0)
+    abar = torch.tensor([0.0, 0.01, 0.5, 0.9, 0.999])
+    snr = abar[1:] / (1 - abar[1:])
+    weight = Denoising(nn.Identity(), noise_scheduler(loss), loss)._weight(abar)
+    torch.testing.assert_close(weight[1:], snr.clamp(max=5.0) / snr)
+    assert weight[0] == 1

@@ -289,6 +289,7 @@ def test_missing_weights_are_an_error(autoencoder, tmp_path):
         ({"schedule": "cosine"}, "squaredcos_cap_v2"),
         ({"beta_start": 0.0}, "beta_start must be above 0 and below 1"),
         ({"beta_start": 0.5, "beta_end": 0.1}, "must satisfy"),
+        ({"schedule": "squaredcos_cap_v2", "beta_end": 0.01}, "have no effect with .*: leave them out"),
         ({"min_snr": -1.0}, "min_snr must be at least 0"),
         ({"timesteps": "logit-normal"}, "timesteps must be 'uniform' or 'logit_normal', not 'logit-normal'"),
         ({"logit_std": 0.0}, "logit_std must be above 0"),

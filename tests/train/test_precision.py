@@ -143,6 +143,35 @@ def test_auto_selects_the_faster_precision(tmp_path, caplog, fast):
     assert all(value.dtype == torch.float32 for value in task.phases[0].module.state_dict().values())
 
 
+class Large(Regression):
+    """Runs out of memory in some precisions."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+
+    def forward(self, batch):
+        if ("bf16" if torch.is_autocast_enabled("cpu") else "fp32") in self.fails:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(("fails", "fits"), [(("fp32",), "bf16"), (("bf16",), "fp32")])
+def test_auto_selects_the_precision_that_fits(tmp_path, fails, fits):
+    task = ToyTask()
+    task.phases = [Phase("first", Large(fails))]
+    run = Run(task, toy_recipe(2, precision="auto"), tmp_path, "cpu")
+    assert run.recipe.run.precision == fits
+    list(run.steps())
+
+
+def test_batch_that_fits_in_no_precision_is_refused(tmp_path):
+    task = ToyTask()
+    task.phases = [Phase("first", Large(("fp32", "bf16")))]
+    with pytest.raises(BadInput, match=r"optim\.batch = 4 does not fit into the memory .*: lower it"):
+        Run(task, toy_recipe(2, precision="auto"), tmp_path, "cpu")
+
+
 def test_explicit_precision_is_not_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.train.fastest._time", lambda *_: pytest.fail("measured"))
     assert Run(ToyTask(), toy_recipe(1, precision="bf16"), tmp_path, "cpu").recipe.run.precision == "bf16"

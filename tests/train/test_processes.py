@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from sfumato.train import processes
 from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint
 from tests.train.ranks import Together, equalities
 
@@ -134,8 +135,20 @@ def test_one_process_encodes_and_the_other_reads_the_cache(both):
     assert len(list((two / "cache").iterdir())) == 2
 
 
-def test_signal_to_one_process_stops_both_with_a_checkpoint(both):
+@pytest.mark.parametrize("scenario", ["signal", "last"])
+def test_signal_to_one_process_stops_both_with_a_checkpoint(both, scenario):
+    """Also in the last step."""
     two, reports, _, _ = both
-    assert all(report["signal"]["interrupted"] for report in reports)
-    assert reports[0]["signal"]["step"] == reports[1]["signal"]["step"] == 5
-    assert newest_checkpoint(two / "signal" / "checkpoints").name == "step-00000005"
+    assert all(report[scenario]["interrupted"] for report in reports)
+    assert reports[0][scenario]["step"] == reports[1][scenario]["step"] == 5
+    assert newest_checkpoint(two / scenario / "checkpoints").name == "step-00000005"
+
+
+def test_long_wait_for_another_process_is_logged_once(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(processes, "_LONG", -1.0)
+    turns = iter(range(5))
+    monkeypatch.setattr(processes.time, "sleep", lambda _: next(turns) < 4 or (tmp_path / "shard").touch())
+    processes.wait_for(tmp_path / "shard")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for {tmp_path / 'shard'}, which another process writes (on storage that all machines share)."
+    ]

@@ -59,6 +59,19 @@ def test_the_command_writes_and_prints_the_ranks(pipeline, tmp_path, capsys):  #
     assert (tmp_path / "grid.png").stat().st_size > 0
 
 
+def test_grid_in_no_folder_is_refused_before_the_model_is_loaded(
+    pipeline,  # noqa: F811
+    tmp_path,
+    capsys,
+    monkeypatch,
+):
+    monkeypatch.setattr("sfumato.train.report_options.load_model", None)
+    given = [str(pipeline[0]), "--recipe", str(pipeline[1]), "--prompts", "p.txt", "--out", str(tmp_path / "out.json")]
+    with pytest.raises(SystemExit):
+        module.main([*given, "--grid", str(tmp_path / "nowhere" / "grid.png")])
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("\n", "no prompt"), ("face " * 200, "too long for the evaluator"), (None, "check the path")],

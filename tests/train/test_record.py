@@ -104,6 +104,23 @@ def test_export_contains_the_training_summary(tmp_path):
     assert json.loads((tmp_path / "model 2" / "training.json").read_text())["start"] == found
 
 
+@pytest.mark.parametrize(("kind", "found"), [("toy", True), ("autoencoder", False)])
+def test_start_that_is_a_part_of_a_pipeline_has_its_summary(tmp_path, kind, found):
+    """The summary of a U-Net is in the folder of its pipeline; that of an autoencoder would be in vae/ itself."""
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    (tmp_path / "model" / "training.json").write_text(json.dumps(SUMMARY))
+    recipe = dataclasses.replace(toy_recipe(2), kind=kind, network={"start": str(tmp_path / "model" / "unet")})
+    assert "start" not in Record(tmp_path / "run", recipe).summary(1, 4, 1.0)
+    (tmp_path / "model" / "model_index.json").write_text("{}")
+    assert Record(tmp_path / "run", recipe).summary(1, 4, 1.0).get("start") == (SUMMARY if found else None)
+
+
+def test_scalars_have_six_significant_digits(tmp_path):
+    Record(tmp_path, toy_recipe()).log(1, 4, 0.1, 0.1, {"kl": 4.1234567e-7, "psnr": 23.4567891, "large": 1234567.8})
+    (row,) = rows(tmp_path, "log.jsonl")
+    assert (row["kl"], row["psnr"], row["large"]) == (4.12346e-7, 23.4568, 1234570.0)
+
+
 def test_full_disk_while_logging_is_reported(tmp_path):
     record = Record(tmp_path, toy_recipe())
     with largest_file(10), pytest.raises(BadInput, match=r"log\.jsonl cannot be written \(File too large\): make room"):

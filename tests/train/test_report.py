@@ -16,6 +16,7 @@ from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ss
 from sfumato.models.bundled import bundled_path
 from sfumato.models.load import load_model
 from sfumato.train import report as module
+from sfumato.train import report_options
 from sfumato.train.card import card
 from sfumato.train.generated import generate, readable
 from sfumato.train.loop import Run
@@ -138,6 +139,9 @@ def test_card_includes_earlier_training_and_missing_records():
     assert "| autoencoder | 1,234 | 1.5 | 500 after 1,000 | 10 | 3 | cpu |" in text
     assert "| U-Net | 100 | 0.5 | not recorded" in text
     assert "| complete folder | 9,999 | 2.0 |" in text
+    del parts["dual_encoder"]
+    without = card({"parts": parts, "settings": {}})
+    assert without.splitlines() == [line for line in text.splitlines() if not line.startswith("| dual encoder")]
 
 
 def test_split_without_images_is_left_out(pipeline, image_folder):
@@ -232,10 +236,22 @@ def test_model_without_evaluator_needs_the_evaluator_option(pipeline, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [(["--count", "0"], "1 or more"), (["--recipe", "none.toml"], "cannot read the recipe")]
+    ("change", "words"),
+    [
+        (["--count", "0"], "--count must be 1 or more, not 0"),
+        (["--real", "-1"], "--real must be 1 or more"),
+        (["--steps", "0"], "--steps must be 1 or more"),
+        (["--out", "nowhere/x.json"], "nowhere does not exist: create it first"),
+        (["--grid", "."], "give the name of a PNG file"),
+        (["--recipe", "none.toml"], "cannot read the recipe"),
+    ],
 )
-def test_invalid_arguments_are_refused(pipeline, tmp_path, capsys, change, words):
+def test_invalid_arguments_are_refused_before_the_model_is_loaded(
+    pipeline, tmp_path, capsys, monkeypatch, change, words
+):
     folder, recipe = pipeline
+    monkeypatch.setattr(report_options, "load_model", None)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
         module.main([str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "x.json"), *change])
     assert caught.value.code == 2

@@ -12,6 +12,8 @@ from sfumato.errors import BadInput
 from sfumato.metrics import DualEncoder
 from sfumato.models.load import load_model
 from sfumato.train import scene_report as module
+from sfumato.train.dataset import open_images
+from sfumato.train.recipe import load_recipe
 from tests.train.test_held_out import corpus  # noqa: F401 (a fixture)
 from tests.train.test_report import pipeline  # noqa: F401 (a fixture)
 
@@ -44,7 +46,7 @@ def test_real_scenes_get_perfect_scores(model, evaluator, scenes, monkeypatch):
     )
     monkeypatch.setattr(module, "found_boxes", lambda *_: [each.box for each in next(turn).objects])
     turn = iter([*chosen, *chosen, *chosen])
-    figures = module.scene_report(model, evaluator, scenes, 4, 3.0, 2)
+    figures = module.scene_report(model, evaluator, scenes, scenes.names, 4, 3.0, 2)
     assert figures["real"] == figures["drawn"] == {"one": 1, "both": 1}
     assert figures["relations"] == {"right": 1, "right of found": 1}
     assert 0 <= figures["word iou"] <= 1
@@ -57,16 +59,33 @@ def test_objects_at_wrong_positions_have_no_right_relation(model, evaluator, sce
     monkeypatch.setattr(module, "generate", lambda *_: torch.cat([real, real]))
     monkeypatch.setattr(module, "found_boxes", lambda *_: [each.box for each in next(turn).objects][::-1])
     turn = iter([*chosen, *chosen, *chosen])
-    figures = module.scene_report(model, evaluator, scenes, 4, 3.0, 2)
+    figures = module.scene_report(model, evaluator, scenes, scenes.names, 4, 3.0, 2)
     assert figures["drawn"] == {"one": 1, "both": 1}
     assert figures["relations"] == {"right": 0, "right of found": 0}
 
 
 def test_blank_images_contain_no_objects(model, evaluator, scenes, monkeypatch):
     monkeypatch.setattr(module, "generate", lambda *_: torch.ones(6, 3, 32, 32))
-    figures = module.scene_report(model, evaluator, scenes, 3, 3.0, 2)
+    figures = module.scene_report(model, evaluator, scenes, scenes.names, 3, 3.0, 2)
     assert figures["drawn"] == {"one": 0, "both": 0}
     assert figures["relations"] == {"right": 0, "right of found": None}
+
+
+def test_objects_are_ranked_among_100_captions(model, evaluator, scenes, monkeypatch):
+    """The other captions are not limited to the names of the split of the scenes."""
+    chosen, real = pixels(scenes, 1)
+    compared = []
+    monkeypatch.setattr(module, "generate", lambda *_: torch.cat([real, real]))
+    monkeypatch.setattr(module, "found_boxes", lambda _, image, *captions: compared.append(captions) or [None, None])
+    own = [each.name for each in chosen[0].objects]
+    figures = module.scene_report(model, evaluator, scenes, [*own, *map(str, range(150)), "0"], 1, 3.0, 2)
+    assert figures["candidates"] == 100
+    for captions, others in compared:
+        assert len(captions) == 2
+        assert len(set(others)) == 98
+        assert not set(captions) & set(others)
+    few = module.scene_report(model, evaluator, scenes, [*own, "a", "b", "a"], 1, 3.0, 2)
+    assert few["candidates"] == 4
 
 
 def test_word_iou_of_matching_attention_masks_is_one(model, scenes, monkeypatch):
@@ -82,11 +101,22 @@ def test_more_scenes_than_available_are_refused(scenes):
         module.two_objects(scenes, 501)
 
 
+def test_invalid_count_is_refused_before_the_model_is_loaded(pipeline, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("sfumato.train.report_options.load_model", None)
+    given = [str(pipeline[0]), "--recipe", str(pipeline[1]), "--out", str(tmp_path / "scenes.json"), "--count", "0"]
+    with pytest.raises(SystemExit):
+        module.main(given)
+    assert "--count must be 1 or more, not 0" in capsys.readouterr().err
+
+
 def test_the_command_writes_its_figures_and_a_grid(pipeline, tmp_path, capsys, monkeypatch):  # noqa: F811
     folder, recipe = pipeline
     monkeypatch.setattr(module.show, "__defaults__", (2,))
     out = ["--out", str(tmp_path / "scenes.json"), "--grid", str(tmp_path / "grid.png")]
     arguments = [str(folder), "--recipe", str(recipe), "--count", "2", "--steps", "1", "--device", "cpu"]
     assert module.main([*arguments, *out]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "scenes.json").read_text())
+    figures = json.loads((tmp_path / "scenes.json").read_text())
+    assert json.loads(capsys.readouterr().out) == figures
+    names = open_images(load_recipe(recipe), None).table["name"].to_pylist()
+    assert figures["candidates"] == min(100, len(set(names)))
     assert (tmp_path / "grid.png").stat().st_size > 0
