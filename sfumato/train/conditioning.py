@@ -5,7 +5,7 @@ CLIP text encoder frozen. In all three cases it is a CLIPTextModel, so Stable Di
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -52,11 +52,17 @@ class TextEncoderRecipe:
         """Check that the settings fit together.
 
         Raises:
-            BadInput: `frozen` without `start`, a `start` without an exported model, or a width that is not a multiple
-                of 64.
+            BadInput: `frozen` without `start`, a `start` without an exported model or with settings of a new text
+                encoder, or a width that is not a multiple of 64.
         """
         if self.start:
             started_from(self.start)
+            changed = [each.name for each in fields(self)[2:] if getattr(self, each.name) != each.default]
+            if changed:
+                raise BadInput(
+                    f"network.text.{changed[0]} describes a new text encoder and has no effect with network.text.start "
+                    f"= '{self.start}': leave it out."
+                )
         elif self.frozen:
             raise BadInput(
                 "network.text.frozen needs network.text.start: without it the text encoder would keep random weights."

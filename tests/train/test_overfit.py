@@ -242,6 +242,13 @@ def test_invalid_networks_are_refused(diffusion_recipe, tmp_path, change, senten
         build_task(diffusion_recipe(1, change), tmp_path)
 
 
+@pytest.mark.parametrize("setting", [{"width": 128}, {"layers": 2}, {"vocabulary": 900}, {"context": 20}])
+def test_settings_of_a_new_text_encoder_are_refused_beside_a_start(setting, diffusion_recipe, dual_encoder, tmp_path):
+    text = {"start": str(dual_encoder.folder / "export"), **setting}
+    with pytest.raises(BadInput, match=rf"network\.text\.{next(iter(setting))} describes a new .*: leave it out"):
+        DiffusionTask(diffusion_recipe(1, {"text": text}), tmp_path)
+
+
 def test_swapped_model_folders_are_refused(diffusion_recipe, autoencoder, dual_encoder, tmp_path):
     swapped = {
         "autoencoder": str(dual_encoder.folder / "export"),
