@@ -91,15 +91,17 @@ def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Se
         guided = shift.guidance(state, guided)
     state = replace(state, network=guided)
     state = replace(state, taps=tuple(tap for shift in shifts if (tap := shift.taps(state)) is not None))
+    for shift in shifts:
+        state = replace(state, x_t=shift.before_gradients(state, state.x_t))
     state, known = _with_gradients(guided, state, shifts)
     while (x := _refined(state, shifts)) is not state.x_t:
         refined = replace(state, x_t=x, refinements=state.refinements + 1)
         state, known = _with_gradients(guided, refined, shifts)
-    start = state.x_t
+    evaluated = state.x_t
     for shift in shifts:
         state = replace(state, x_t=shift.latent(state, state.x_t))
 
-    known = known if state.x_t is start else {}  # valid only if no shift moved x_t
+    known = known if state.x_t is evaluated else {}  # valid only if no shift moved x_t
     eps = guided.predict(state.x_t, state.t, state.condition, state.taps or None, known)
     check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
     noise = extend(state, StepNoise, eps=eps)

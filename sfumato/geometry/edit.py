@@ -80,7 +80,7 @@ class MoveLatent(Shift):
     move: Move
     kappa: float | None
 
-    def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def before_gradients(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the edited latents at the first visit of timestep t, and x in all other steps."""
         if state.t != self.t or state.visit:
             return x
