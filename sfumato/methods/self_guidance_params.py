@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import DeterministicParams
 from sfumato.methods.objects import Changes, parse, parse_swaps, read_numbers
@@ -18,6 +19,7 @@ from sfumato.methods.other_images import (
     read_prompts,
 )
 from sfumato.methods.params import PromptPair, check_weights, option
+from sfumato.methods.shared_words import shared
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
@@ -212,3 +214,17 @@ class SelfGuidanceParams(DeterministicParams):
         there = dict(zip(shown, read_prompts(network, [each.prompt for each in shown]), strict=True))
         for taken in [*self.restyled().values(), *self.objects_from_images().values()]:
             there[taken.image].positions(taken.word)
+        for name, whole in (("appearance", self.appearance_image), ("layout", self.layout_image)):
+            if whole is not None:
+                for _, target in prompts:
+                    self._check_shared(name, there[whole], target)
+
+    def _check_shared(self, name: str, there: Prompt, target: Prompt) -> None:
+        """Check that words of the target prompt are guided by `appearance_from` or `layout_from`. Raises BadInput."""
+        taken = {**self.restyled(), **self.objects_from_images()}
+        led = [word for word in self.named() if word not in taken and there.has(word)] if name == "appearance" else []
+        if not led and not shared(there, target, self.named()):
+            raise BadInput(
+                f'{name}_prompt "{there.text}" and the target prompt "{target.text}" have no word in common that '
+                f"{name}_from can act on: use the same words for what they share."
+            )
