@@ -70,7 +70,9 @@ def parse_swaps(text: str) -> dict[str, str]:
     return found
 
 
-def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict[str, tuple[float, ...]]:
+def read_numbers(
+    name: str, text: str, ranges: list[Range], fewest: int, form: str = ""
+) -> dict[str, tuple[float, ...]]:
     """Parse words with numbers, "WORD: A, B; WORD: A, B".
 
     Args:
@@ -78,6 +80,7 @@ def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict
         text: value of the option.
         ranges: allowed ranges of the numbers, in order.
         fewest: minimum count of numbers per word.
+        form: the form of one part in error messages; "WORD: a number, ..." by default.
 
     Raises:
         BadInput: the text has another form, a number is out of range, or a word occurs twice.
@@ -87,8 +90,8 @@ def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict
         word, colon, values = part.rpartition(":")
         numbers = [_number(each) for each in values.split(",")]
         if not colon or not word.strip() or not fewest <= len(numbers) <= len(ranges) or None in numbers:
-            wanted = ", ".join(["a number"] * fewest)
-            raise BadInput(f'{name} must be WORD: {wanted}; several separated by semicolons; not "{part.strip()}".')
+            wanted = form or f"WORD: {', '.join(['a number'] * fewest)}"
+            raise BadInput(f'{name} must be {wanted}; several separated by semicolons; not "{part.strip()}".')
         for value, within in zip(numbers, ranges, strict=False):
             if value is not None and value not in within:
                 raise BadInput(f'{name} of "{word.strip()}" must be {within}, not {value:g}.')

@@ -72,6 +72,11 @@ def test_malformed_options_are_refused(option, text):
         SelfGuidanceParams(**{option: text}).check()
 
 
+def test_thresholds_without_attention_are_refused():
+    with pytest.raises(BadInput, match="thresholds must be SHARE: ATTENTION; several"):
+        AttendAndExciteParams(thresholds="0.5").check()
+
+
 def test_invalid_option_combinations_are_refused():
     with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
         SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
@@ -212,6 +217,15 @@ def test_methods_change_generated_images(sd, named):
     assert abs(again.pixels[0].astype(int) - made.pixels[1]).max() <= 2
     without = sd.generate("red cat and dog", methods=[named[0]], **options)
     assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("attend-and-excite", "objects"), ("objects", "objects"), ("self-guidance", "move")]
+)
+def test_options_of_spaces_are_as_if_not_given(sd, name, option):
+    made = sd.generate("red cat", methods=[(name, {option: " "})], **STEPS)
+    assert np.array_equal(made.pixels[0], sd.generate("red cat", **STEPS).pixels[0])
+    assert any(note.startswith(f"The method {name} had no effect without") for note in made.report["notes"])
 
 
 def test_generation_follows_the_path_of_its_methods(sd, monkeypatch):
