@@ -12,8 +12,9 @@ FUNCTION_WORDS = frozenset({
 
 
 def shared(source: Prompt, target: Prompt, named: Sequence[str]) -> list[str]:
-    """Return the words of two prompts outside the named phrases, without function words."""
-    words = [word for word in dict.fromkeys(target.words) if word.isalpha() and word.casefold() not in FUNCTION_WORDS]
+    """Return the words of two prompts outside the named phrases, in lower case, without function words."""
+    words = [word for word in dict.fromkeys(map(str.casefold, target.words)) if word.isalpha()]
+    words = [word for word in words if word not in FUNCTION_WORDS]
     return [word for word in words if free(target, word, named) and free(source, word, named)]
 
 

@@ -43,6 +43,7 @@ def test_changes_are_combined_by_word():
         "the ball": Warp(down=0.5, width=1, height=0.5, angle=30),
         "tree": Warp(width=2, height=2),
     }
+    assert parse("Red  Fox: 0.2, 0", "red fox: 2", "") == {"red fox": Warp(right=0.2, width=2, height=2)}
     assert parse("", " ", "") == {}
     assert parse_swaps("fox, the ball") == {"fox": "the ball", "the ball": "fox"}
 
@@ -55,6 +56,10 @@ MISTAKES = {
     ("move", ": 0, 0"): "WORD: a number, a number",
     ("move", "fox: 0, 1.5"): 'move of "fox" must be between -1 and 1, not 1.5',
     ("move", "fox: 0, 1; fox: 1, 0"): 'move names "fox" twice',
+    ("move", "fox: 0.2, 0; Fox: -0.2, 0"): 'move names "Fox" twice',
+    ("swap", "fox, FOX"): "swap must name every word once",
+    ("place", "red  fox: 0.2, 0; Red fox: 0.2, 0"): 'place names "Red fox" twice',
+    ("restyle", "fox: a.png: fox; Fox: b.png: fox"): 'restyle names "fox" twice',
     ("resize", "fox: 0"): "between 0.1 and 10",
     ("reshape", "fox: 1, 1, 400"): "between -360 and 360",
     ("place", "fox: 0.5, 2"): "between 0 and 1",
@@ -80,6 +85,20 @@ def test_thresholds_without_attention_are_refused():
 def test_invalid_option_combinations_are_refused():
     with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
         SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
+    with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
+        SelfGuidanceParams(resize="fox: 2", reshape="Fox: 1, 2").check()
+    for first, second in (("place", "move"), ("place", "swap"), ("cover", "resize"), ("cover", "reshape")):
+        texts = {
+            "place": "Fox: 0.2, 0.2", "cover": "Fox: 0.5", "move": "fox: 0.1, 0", "swap": "fox, ball",
+            "resize": "fox: 2", "reshape": "fox: 1, 2",
+        }  # fmt: skip
+        with pytest.raises(BadInput, match=f'{first} and .*{second}.* contradict each other for "fox"'):
+            SelfGuidanceParams(**{name: texts[name] for name in (first, second)}).check()
+    for window in ({"start": 0.1}, {"end": 0.1}):
+        with pytest.raises(BadInput, match="start and end belong to the schedule window"):
+            SelfGuidanceParams(**window).check()
+        SelfGuidanceParams(schedule="window", **window).check()
+    SelfGuidanceParams(schedule="thirds", start=0.0, end=0.5).check()
     with pytest.raises(BadInput, match=r"start must be below end = 0.5"):
         SelfGuidanceParams(schedule="window", start=0.5).check()
     with pytest.raises(BadInput, match='objects_from sets all properties of "fox"'):
