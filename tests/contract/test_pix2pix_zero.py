@@ -52,6 +52,19 @@ def test_several_target_prompts_in_one_edit(inverted):
     assert not np.array_equal(*both.pixels)
 
 
+def test_directions_are_computed_once_for_all_batches(sd, monkeypatch):
+    found = []
+
+    def counted(network, source, target):
+        found.append(source)
+        return text_direction(network, source, target)
+
+    monkeypatch.setattr("sfumato.shifts.text_direction.text_direction", counted)
+    inverted = sd.invert([IMAGE] * 3, "red cat", method=NAME, steps=2, batch=1)
+    inverted.edit_steps(["red dog", "red tree", "red dog"])
+    assert len(found) == 2
+
+
 def test_official_compat_gives_another_inversion(sd, inverted):
     official = sd.invert(IMAGE, "red cat", method=NAME, steps=4, compat="official")
     ours = inverted.groups[0].inversion
