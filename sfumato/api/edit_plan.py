@@ -106,7 +106,7 @@ def plan_edit(
     network = sources.model.network
     guidance_scales, masks, texts = (
         _listed(values, name)
-        for values, name in ((guidance_scale, "guidance scale"), (mask, "mask"), (prompts, "target prompt"))
+        for values, name in ((guidance_scale, "guidance scale"), (mask, "mask"), (as_list(prompts), "target prompt"))
     )
     wanted = max(len(texts), len(guidance_scales), len(masks)) if len(sources) == 1 else len(sources)
     found = region(mask_words, mask_difference, mask_threshold)

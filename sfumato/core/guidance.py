@@ -90,6 +90,7 @@ class Guided:
         cond: Any,
         taps: Any = None,
         known: Mapping[str, Float[Tensor, "b c h w"]] | None = None,
+        apart: Sequence[str] = (),
     ) -> Float[Tensor, "b c h w"]:
         """Predict the guided noise.
 
@@ -99,6 +100,7 @@ class Guided:
             cond: the condition of the run, one row per image.
             taps: taps that read or replace features or attention maps of the network.
             known: predictions that are already computed, by the name of their term; they are not evaluated again.
+            apart: names of terms that are evaluated in a forward pass of their own, in this order.
 
         Returns:
             The guided noise, in float32 if the network computes in half precision.
@@ -107,7 +109,10 @@ class Guided:
         terms, known = self._evaluated(*levels), known or {}
         wanted = {term.name: term.condition if term.condition is not None else cond for term in terms}
         wanted = {name: condition for name, condition in wanted.items() if name not in known}
-        found = {name: _full(eps) for name, eps in known.items()} | _predict(self.network, x, t, wanted, taps)
+        first = {name: wanted.pop(name) for name in apart if name in wanted}
+        found = {name: _full(eps) for name, eps in known.items()}
+        for together in (first, wanted):
+            found |= _predict(self.network, x, t, together, taps)
         if len(terms) == 1:
             return found[terms[0].name]
         return self._sum(terms, found, levels)

@@ -91,22 +91,24 @@ def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Se
         guided = shift.guidance(state, guided)
     state = replace(state, network=guided)
     state = replace(state, taps=tuple(tap for shift in shifts if (tap := shift.taps(state)) is not None))
+    for shift in shifts:
+        state = replace(state, x_t=shift.before_gradients(state, state.x_t))
     state, known = _with_gradients(guided, state, shifts)
     while (x := _refined(state, shifts)) is not state.x_t:
         refined = replace(state, x_t=x, refinements=state.refinements + 1)
         state, known = _with_gradients(guided, refined, shifts)
-    start = state.x_t
+    evaluated = state.x_t
     for shift in shifts:
         state = replace(state, x_t=shift.latent(state, state.x_t))
 
-    known = known if state.x_t is start else {}  # valid only if no shift moved x_t
+    known = known if state.x_t is evaluated else {}  # valid only if no shift moved x_t
     eps = guided.predict(state.x_t, state.t, state.condition, state.taps or None, known)
     check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
     noise = extend(state, StepNoise, eps=eps)
     for shift in shifts:
         noise = replace(noise, eps=shift.noise(noise, noise.eps))
 
-    prediction = predict_x0(noise.x_t, _noise_of_prediction(guided, noise, shifts), noise.abar)
+    prediction = predict_x0(noise.x_t, _noise_of_prediction(guided, noise, shifts, list(known)), noise.abar)
     for shift in shifts:
         prediction = shift.prediction(noise, prediction)
     towards = direction(noise_in(noise.x_t, noise.eps, noise.abar), noise.abar_prev, noise.sigma)
@@ -142,12 +144,18 @@ def _refined(state: StepState, shifts: Sequence[Shift]) -> Float[Tensor, "b c h 
     return x
 
 
-def _noise_of_prediction(guided: Guided, noise: StepNoise, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:
-    """The noise from which P_t is computed: eps, or that of a second evaluation with prediction taps (Asyrp)."""
+def _noise_of_prediction(
+    guided: Guided, noise: StepNoise, shifts: Sequence[Shift], apart: Sequence[str]
+) -> Float[Tensor, "b c h w"]:
+    """The noise from which P_t is computed: eps, or that of a second evaluation with prediction taps (Asyrp).
+
+    Conditions that were evaluated with gradients, `apart`, are again evaluated in a forward pass of their own, so that
+    both passes can reuse the encoder half of the first evaluation.
+    """
     taps = [tap for shift in shifts if (tap := shift.prediction_taps(noise)) is not None]
     if not taps:
         return noise.eps
-    eps = guided.predict(noise.x_t, noise.t, noise.condition, [*noise.taps, *taps])
+    eps = guided.predict(noise.x_t, noise.t, noise.condition, [*noise.taps, *taps], apart=apart)
     check_finite(eps, "the noise of the prediction", noise.i, noise.steps, noise.t)
     for shift in shifts:
         eps = shift.noise(replace(noise, eps=eps), eps)

@@ -1,5 +1,6 @@
 """A prompt as the tokenizer splits it, with the token positions of every word."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sfumato.errors import BadInput
@@ -45,9 +46,19 @@ class Prompt:
         """Return the word indices of every occurrence of the phrase, in order; spaces and case are ignored."""
         wanted = "".join(phrase.split()).casefold()
         words = [word.casefold() for word in self.words]
-        rows = [range(i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
-        return [row for row in rows if wanted and "".join(words[k] for k in row) == wanted]
+        return [row for i in range(len(words)) for row in _rows_from(i, words, wanted)] if wanted else []
 
     def listed(self) -> str:
         """Return the words in quotes, separated by commas, for error messages."""
         return ", ".join(f'"{word}"' for word in self.words) or "none"
+
+
+def _rows_from(start: int, words: Sequence[str], wanted: str) -> Iterator[range]:
+    """Yield the rows of consecutive words, the first of which is word `start`, that are the wanted text together."""
+    rest = wanted
+    for end in range(start, len(words)):
+        if not rest.startswith(words[end]):
+            return
+        rest = rest[len(words[end]) :]
+        if not rest:
+            yield range(start, end + 1)

@@ -81,6 +81,13 @@ class Shift:
         """Return a tap that reads or replaces features or attention maps (h, f_l, A) of the network, or None."""
         return None
 
+    def before_gradients(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Change x_t by a move that needs no gradient of an energy, such as a translation.
+
+        The energies are evaluated at the returned x_t, so that their gradients belong to the latent that the step uses.
+        """
+        return x
+
     def energy(self, state: StepState) -> Energy | None:
         """Return an energy, or None. The hooks below read its gradient with respect to x_t: `state.gradient(self)`."""
         return None
@@ -95,7 +102,7 @@ class Shift:
         return x
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Change x_t before the noise is predicted."""
+        """Change x_t by gradients of energies before the noise is predicted; see `before_gradients` for other moves."""
         return x
 
     def noise(self, state: StepState, eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

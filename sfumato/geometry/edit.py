@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.geometry.normalise import normalised
 from sfumato.geometry.shooting import Shot
+from sfumato.models.taps import FromSource
 
 Move: TypeAlias = Callable[[StepState, Tensor], Iterator[Shot]]
 """Maps (state, x_t) to the steps of an edit that starts at x_t, with the network and condition of the state."""
@@ -67,6 +68,8 @@ def with_moves(work: Iterator[Item], moves: list[Moved]) -> Iterator[Item]:
 class MoveLatent(Shift):
     """Shift that replaces x_t at one timestep by the normalised end point of `move`.
 
+    The predictions of the normalisation are those of the run, with its guidance and the taps of all shifts.
+
     If a run visits the timestep several times (resampling, `sfumato.core.path`), x_t is replaced at the first visit
     only.
 
@@ -80,7 +83,7 @@ class MoveLatent(Shift):
     move: Move
     kappa: float | None
 
-    def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def before_gradients(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the edited latents at the first visit of timestep t, and x in all other steps."""
         if state.t != self.t or state.visit:
             return x
@@ -95,7 +98,9 @@ class MoveLatent(Shift):
         if self.kappa is None:
             return edited
 
+        taps = [replace(tap, again=True) if isinstance(tap, FromSource) else tap for tap in state.taps]
+
         def predict(each: Tensor) -> Tensor:
-            return state.network.predict(each, state.t, state.condition)
+            return state.network.predict(each, state.t, state.condition, taps or None)
 
         return normalised(predict, x, edited, state.abar, self.kappa)

@@ -5,8 +5,9 @@ x_T is drawn from N(0, I). At each step the noise that leads from x_0 to x_t,
     e_t = (x_t - sqrt(abar_t) x_0) / sqrt(1 - abar_t),
 
 replaces the predicted noise in mu_t, and a fresh z gives x_{t-1}. With eta = 1 the latents then have the distribution
-of DDPM's forward process. The noise maps extracted from them are distributed like those of sampling. They reconstruct
-the image as exactly as edit-friendly ones, but do not preserve its structure under another prompt.
+of DDPM's forward process, except for the mean of x_T, 0 instead of sqrt(abar_T) x_0, which also enters the latents
+after it. The noise maps extracted from them are distributed like those of sampling. They reconstruct the image as
+exactly as edit-friendly ones, but do not preserve its structure under another prompt.
 """
 
 from collections.abc import Generator, Sequence
@@ -42,7 +43,7 @@ def native_latents(
         abar, abar_prev = schedule.abar(t), schedule.abar(t_prev)
         deviation = sigma(abar, abar_prev, eta)
         e = (to_float64(levels[-1]) - abar**0.5 * to_float64(x0)) / (1 - abar) ** 0.5
-        z = gaussian_batch(shape, seeds, step=t, tag="native", device=device)
+        z = gaussian_batch(shape, seeds, step=t, tag="native", device=device) if deviation > 0 else None
         mean = combine(to_float64(x0), direction(e, abar_prev, deviation), abar_prev)
         levels.append(step(mean, z, deviation).to(x0.dtype))
     return torch.stack([*levels, x0])

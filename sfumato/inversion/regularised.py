@@ -198,10 +198,16 @@ class Regularised(Guided):
     regulariser: Regulariser
 
     def predict(
-        self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Any, taps: Any = None, known: Any = None
+        self,
+        x: Float[Tensor, "b c h w"],
+        t: int | Tensor,
+        cond: Any,
+        taps: Any = None,
+        known: Any = None,
+        apart: Sequence[str] = (),
     ) -> Float[Tensor, "b c h w"]:
         """Predict the guided and regularised noise; where abar_t = 0, the velocity, which is not regularised."""
-        eps = super().predict(x, t, cond, taps, known)
+        eps = super().predict(x, t, cond, taps, known, apart)
         return self.regulariser(eps, self.seeds, int(t)) if self.schedule.abar(int(t)) > 0 else eps
 
 

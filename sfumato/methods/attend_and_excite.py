@@ -36,7 +36,7 @@ class AttendAndExciteParams(ObjectsParams):
     step_size: float = option(20.0, "step size of the gradient on x_t in the first step", stage="edit", low=0, high=1e6)
     thresholds: str = option(
         "0: 0.05; 0.2: 0.5; 0.4: 0.8",
-        "FRACTION: ATTENTION; ...: at these fractions of the run, gradient steps are repeated until the attention to "
+        "SHARE: ATTENTION; ...: at these shares of the run, gradient steps are repeated until the attention to "
         "every object reaches this value; empty for one gradient step in every step",
         stage="edit",
     )
@@ -56,7 +56,7 @@ class AttendAndExciteParams(ObjectsParams):
             BadInput: the text cannot be parsed, or names a fraction twice.
         """
         share = Range(low=0, high=1)
-        found = read_numbers("thresholds", self.thresholds, [share], 1)
+        found = read_numbers("thresholds", self.thresholds, [share], 1, "SHARE: ATTENTION")
         for text in found:
             if not is_number(text) or float(text) not in share:
                 raise BadInput(f"thresholds must be SHARE: ATTENTION with shares {share}, not {text}.")
@@ -82,9 +82,10 @@ def shifts(job: Job, params: AttendAndExciteParams) -> list[Shift]:
     """Gradient steps on x_t; no shifts if no objects are given."""
     from sfumato.shifts.energy.guidance import IterativeRefinement, window
 
-    if not params.objects:
+    named = params.named()
+    if not named:
         return []
-    terms: tuple[tuple[Term, float], ...] = ((presence(job, params.named(), published=True), 1.0),)
+    terms: tuple[tuple[Term, float], ...] = ((presence(job, named, published=True), 1.0),)
     return [
         IterativeRefinement(
             terms,

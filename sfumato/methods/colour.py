@@ -111,14 +111,16 @@ def rgb(colour: str) -> tuple[int, int, int]:
     """Parse a colour in CSS notation to (red, green, blue), 0 to 255.
 
     Raises:
-        BadInput: the text is not a colour.
+        BadInput: the text is not a colour, or one outside sRGB or with transparency.
     """
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(colour)[:3]
+        red, green, blue, *alpha = ImageColor.getrgb(colour)
     except ValueError as error:
         raise BadInput(f'colour must be a name or a code such as "red" or "#3366cc", not {colour!r}.') from error
+    if not all(0 <= level <= 255 for level in (red, green, blue)) or alpha not in ([], [255]):
+        raise BadInput(f"colour must be an opaque colour with levels from 0 to 255 (0 % to 100 %), not {colour!r}.")
     return red, green, blue
 
 

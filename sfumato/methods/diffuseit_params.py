@@ -163,7 +163,13 @@ class DiffuseITParams(InversionParams):
             raise BadInput("colour_match = target needs a target_image: name one, or choose source or none.")
         if self.colour_match != "target":
             check_weights(self, "target_image", ("class_weight", "pixel_weight"))
-        check_weights(self, "target_text", ("text_weight", "direction_weight"))
+        for name in ("target_text", "source_text"):
+            check_weights(self, name, ("text_weight", "direction_weight"))
+        if self.target_image and not self.target_text.strip() and (self.direction_weight or self.source_text.strip()):
+            raise BadInput(
+                "direction_weight and source_text belong to the text losses, which a target_image replaces: give a "
+                "target_text too, or leave them out."
+            )
 
     @property
     def files(self) -> Sequence[str]:

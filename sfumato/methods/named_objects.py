@@ -47,9 +47,9 @@ class ObjectsParams(InversionParams):
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check that a step is guided and that every prompt contains all objects. Raises BadInput."""
-        if self.objects and not self.end:
+        if self.named() and not self.end:
             raise BadInput("end must be above 0, as no step is guided otherwise, not 0.")
-        if self.objects and not prompts:
+        if self.named() and not prompts:
             raise BadInput("The text encoders of this model split the prompts differently, so words have no positions.")
         for _, target in prompts:
             placed(target, self.named())

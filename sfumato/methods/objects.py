@@ -25,7 +25,7 @@ _SHARES, _FACTORS, _DEGREES = Range(low=-1, high=1), Range(low=0.1, high=10), Ra
 
 
 def parse(move: str, resize: str, reshape: str) -> Changes:
-    """Parse the options of changes and combine them by word.
+    """Parse the options of changes and combine them by word, see `key_of`.
 
     Args:
         move: "WORD: RIGHT, DOWN", displacements as fractions of the image between -1 and 1.
@@ -54,14 +54,14 @@ def parse(move: str, resize: str, reshape: str) -> Changes:
 
 
 def parse_swaps(text: str) -> dict[str, str]:
-    """Parse pairs of words that exchange their positions: "fox, ball" -> {"fox": "ball", "ball": "fox"}.
+    """Parse pairs of words that exchange their positions: "Fox, ball" -> {"fox": "ball", "ball": "fox"}.
 
     Raises:
         BadInput: the text has another form, or a word occurs twice.
     """
     found: dict[str, str] = {}
     for part in (each for each in text.split(";") if each.strip()):
-        words = [word.strip() for word in part.split(",")]
+        words = [key_of(word) for word in part.split(",")]
         if len(words) != 2 or not all(words):
             raise BadInput(f'swap must be WORD, WORD; several pairs separated by semicolons; not "{part.strip()}".')
         if words[0] == words[1] or found.keys() & set(words):
@@ -70,14 +70,17 @@ def parse_swaps(text: str) -> dict[str, str]:
     return found
 
 
-def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict[str, tuple[float, ...]]:
-    """Parse words with numbers, "WORD: A, B; WORD: A, B".
+def read_numbers(
+    name: str, text: str, ranges: list[Range], fewest: int, form: str = ""
+) -> dict[str, tuple[float, ...]]:
+    """Parse words with numbers, "WORD: A, B; WORD: A, B". The keys of the result are those of `key_of`.
 
     Args:
         name: name of the option in error messages.
         text: value of the option.
         ranges: allowed ranges of the numbers, in order.
         fewest: minimum count of numbers per word.
+        form: the form of one part in error messages; "WORD: a number, ..." by default.
 
     Raises:
         BadInput: the text has another form, a number is out of range, or a word occurs twice.
@@ -87,15 +90,20 @@ def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict
         word, colon, values = part.rpartition(":")
         numbers = [_number(each) for each in values.split(",")]
         if not colon or not word.strip() or not fewest <= len(numbers) <= len(ranges) or None in numbers:
-            wanted = ", ".join(["a number"] * fewest)
-            raise BadInput(f'{name} must be WORD: {wanted}; several separated by semicolons; not "{part.strip()}".')
+            wanted = form or f"WORD: {', '.join(['a number'] * fewest)}"
+            raise BadInput(f'{name} must be {wanted}; several separated by semicolons; not "{part.strip()}".')
         for value, within in zip(numbers, ranges, strict=False):
             if value is not None and value not in within:
                 raise BadInput(f'{name} of "{word.strip()}" must be {within}, not {value:g}.')
-        if word.strip() in found:
+        if key_of(word) in found:
             raise BadInput(f'{name} names "{word.strip()}" twice.')
-        found[word.strip()] = tuple(float(value) for value in numbers if value is not None)
+        found[key_of(word)] = tuple(float(value) for value in numbers if value is not None)
     return found
+
+
+def key_of(word: str) -> str:
+    """Return a word or phrase in the form in which phrases are compared: in lower case, with single spaces."""
+    return " ".join(word.split()).casefold()
 
 
 def word_of(job: Job, name: str) -> Word:

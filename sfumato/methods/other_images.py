@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.methods.job import Job
-from sfumato.methods.objects import weights_of
+from sfumato.methods.objects import key_of, weights_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
         text: value of the option.
 
     Returns:
-        The objects by word of the target prompt.
+        The objects by word of the target prompt; words as in `key_of`.
 
     Raises:
         BadInput: the text has another form, or a word occurs twice.
@@ -72,7 +72,7 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
                 f"{name} must be WORD: FILE: PROMPT OF THAT IMAGE; several separated by semicolons; not "
                 f'"{part.strip()}".'
             )
-        word, _, there = (each.strip() for each in parts[0].partition("="))
+        word, _, there = map(key_of, parts[0].partition("="))
         if word in found:
             raise BadInput(f'{name} names "{word}" twice.')
         found[word] = ReferenceObject(there or word, ReferenceImage(parts[1], parts[2]))

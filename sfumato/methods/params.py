@@ -86,7 +86,9 @@ class Params:
     @property
     def lacks(self) -> tuple[str, ...]:
         """The options of `needs` if none of them is given, so that the method has no effect."""
-        return () if any(getattr(self, name) for name in self.needs) else self.needs
+        values = [getattr(self, name) for name in self.needs]
+        given = any(value.strip() if isinstance(value, str) else value for value in values)
+        return () if given else self.needs
 
     @property
     def inverts_with(self) -> tuple[str, ...]:

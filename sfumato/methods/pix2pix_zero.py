@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 Phrases = tuple[str, str]
 """(words to replace, replacement)."""
+Bank = tuple[str, ...]
+"""The sentences of a bank."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,19 @@ class Pix2PixZeroParams(DeterministicParams):
 
         return tuple(read_bank(path) for path in (self.source_bank, self.target_bank) if path)
 
+    @cached_property
+    def _between(self) -> dict[tuple[str, Bank, Bank], TextDirection]:
+        return {}
+
+    def between(self, network: DiffusionModel, source: Bank, target: Bank) -> TextDirection:
+        """Return the direction from one bank to another, computed once for all batches of an edit."""
+        from sfumato.shifts.text_direction import text_direction
+
+        key = (network.fingerprint(), source, target)
+        if key not in self._between:
+            self._between[key] = text_direction(network, source, target)
+        return self._between[key]
+
     @property
     def files(self) -> Sequence[str]:
         """Paths of the banks and of the direction file."""
@@ -153,6 +168,7 @@ class Pix2PixZeroParams(DeterministicParams):
 
         if self.saved is not None:
             self.saved.check_model(network.fingerprint())
+            self.saved.check_condition(network.condition([""]))
         for path, bank in zip((self.source_bank, self.target_bank), self.banks, strict=False):
             check_bank(network.text_encoders, bank, f"The bank {printable(path)}")
         for word in dict.fromkeys(self._words(prompts)):
@@ -190,26 +206,24 @@ def differing(source: Prompt, target: Prompt) -> Phrases:
 def directions(
     network: DiffusionModel, source: Condition, target: Condition, params: Pix2PixZeroParams
 ) -> list[TextDirection]:
-    """Return the direction of every row; equal ones are computed once.
+    """Return the direction of every row; equal ones are computed once, see `Pix2PixZeroParams.between`.
 
     Raises:
         BadInput: the saved direction was computed with another model.
     """
     from sfumato.shifts.banks import templated
-    from sfumato.shifts.text_direction import text_direction
 
     rows = len(source)
     if params.saved is not None:
         params.saved.check_model(network.fingerprint())
         return [params.saved] * rows
     if params.banks:
-        return [text_direction(network, *params.banks)] * rows
+        return [params.between(network, *map(tuple, params.banks))] * rows
     if params.from_prompts:
         phrases = [differing(a, b) for a, b in zip(source.prompts, target.prompts, strict=True)]
     else:
         phrases = [(params.source_word, params.target_word)] * rows
-    found = {pair: text_direction(network, *map(templated, pair)) for pair in dict.fromkeys(phrases)}
-    return [found[pair] for pair in phrases]
+    return [params.between(network, *(tuple(templated(words)) for words in pair)) for pair in phrases]
 
 
 @method(

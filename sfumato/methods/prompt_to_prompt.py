@@ -118,6 +118,20 @@ class PromptToPromptParams(InversionParams):
         """Parse the words of local blend. Raises BadInput for an empty word."""
         return _parts(self.blend)
 
+    def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
+        """Note options that differ from their defaults and belong to a part of the method that is off."""
+        parts = (
+            ("blend", self.blend.strip(), ("blend_threshold", "blend_start", "blend_filter")),
+            ("self_steps", self.self_steps, ("self_tokens",)),
+            ("cross_steps", self.cross_steps, ("swap",)),
+        )
+        return [
+            f"{name} had no effect without {part}."
+            for part, active, names in parts
+            for name in names
+            if not active and getattr(self, name) != getattr(PromptToPromptParams, name)
+        ]
+
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check that the prompts contain the words, and blend_start and self_tokens. Raises BadInput."""
         if not prompts:
@@ -128,7 +142,7 @@ class PromptToPromptParams(InversionParams):
         for source, target in prompts:
             self._check_words(source, target)
         run = self.steps - self.skip
-        if self.blend and round(self.blend_start * run) >= run:
+        if self.blended() and round(self.blend_start * run) >= run:
             raise BadInput(
                 f"blend_start = {self.blend_start:g} leaves none of the {run} steps for the local blend: lower it."
             )

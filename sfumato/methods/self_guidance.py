@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
@@ -24,17 +23,12 @@ from sfumato.methods.objects import weights_at, word_of
 from sfumato.methods.other_images import OtherImages, ReferenceImage, ReferenceObject
 from sfumato.methods.registry import method
 from sfumato.methods.self_guidance_params import SelfGuidanceParams
+from sfumato.methods.shared_words import free, shared
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift
     from sfumato.shifts.energy.term import Term
     from sfumato.shifts.energy.word import Word
-
-FUNCTION_WORDS = frozenset({
-    "a", "an", "the", "its", "and", "or", "is", "are", "with", "without", "of", "for", "by", "to", "from", "in", "on",
-    "at", "left", "right", "above", "below", "over", "under", "behind", "beside", "near", "next", "between",
-})  # fmt: skip
-"""Words that describe neither an object nor a property, so that they have no shape or appearance to preserve."""
 
 
 @method(
@@ -142,26 +136,14 @@ def others(job: Job, named: Sequence[str], images: OtherImages, shown: Reference
         return {}
     targets = job.condition.prompts
     sources = job.source.prompts if shown is None else [images.prompt(shown)] * len(targets)
-    kept = [_shared(*prompts, named) for prompts in zip(sources, targets, strict=True)]
+    kept = [shared(*prompts, named) for prompts in zip(sources, targets, strict=True)]
     found = {}
     for name in dict.fromkeys(name for names in kept for name in names):
         word = word_of(job, name) if shown is None else images.word(name, ReferenceObject(name, shown))
         there = job.source.prompts if word.images is None else word.images.condition.prompts
         assert word.source is not None
         tokens = word.target.shape[1], word.source.shape[1]
-        rows = [_free(each, name, named) if name in names else () for each, names in zip(targets, kept, strict=True)]
-        source = weights_at([_free(each, name, named) for each in there], tokens[1])
+        rows = [free(each, name, named) if name in names else () for each, names in zip(targets, kept, strict=True)]
+        source = weights_at([free(each, name, named) for each in there], tokens[1])
         found[name] = replace(word, target=weights_at(rows, tokens[0]), source=source)
     return found
-
-
-def _shared(source: Prompt, target: Prompt, named: Sequence[str]) -> list[str]:
-    """The words of two prompts outside the named phrases, without function words."""
-    words = [word for word in dict.fromkeys(target.words) if word.isalpha() and word.casefold() not in FUNCTION_WORDS]
-    return [word for word in words if _free(target, word, named) and _free(source, word, named)]
-
-
-def _free(prompt: Prompt, word: str, named: Sequence[str]) -> tuple[int, ...]:
-    """Token positions of a word outside the named phrases; () if there are none."""
-    taken = {position for phrase in named if prompt.has(phrase) for position in prompt.positions(phrase)}
-    return tuple(each for each in prompt.positions(word) if each not in taken) if prompt.has(word) else ()

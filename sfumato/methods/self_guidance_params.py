@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import DeterministicParams
 from sfumato.methods.objects import Changes, parse, parse_swaps, read_numbers
@@ -18,6 +19,7 @@ from sfumato.methods.other_images import (
     read_prompts,
 )
 from sfumato.methods.params import PromptPair, check_weights, option
+from sfumato.methods.shared_words import shared
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
@@ -111,16 +113,32 @@ class SelfGuidanceParams(DeterministicParams):
         """Check value ranges, the format of all changes, and that each has a weight above 0. Raises BadInput."""
         super().check()
         placed = [*self.changes(), *self.swaps(), *(word for _, word, _ in self.targets())]
+        window = (self.start, self.end)
+        if self.schedule == "thirds" and window != (SelfGuidanceParams.start, SelfGuidanceParams.end):
+            raise BadInput("start and end belong to the schedule window: leave them out, or set schedule to window.")
         if self.schedule == "window" and self.start >= self.end:
             raise BadInput(f"start must be below end = {self.end:g}, not {self.start:g}.")
         for name, weights in _WEIGHTS.items():
             check_weights(self, name, weights)
+        self._check_targets()
         placed += self.restyled()
         if both := [word for word in self.objects_from_images() if word in placed]:
             raise BadInput(f'objects_from sets all properties of "{both[0]}": do not name it in another option.')
         for name, given in (("appearance", self.appearance_from), ("layout", self.layout_from)):
             if bool(given) != bool(getattr(self, f"{name}_prompt").strip()):
                 raise BadInput(f"Give {name}_from, an image, and {name}_prompt, its prompt, together.")
+
+    def _check_targets(self) -> None:
+        """Check that no word has two target positions or two target sizes. Raises BadInput."""
+        words: dict[str, set[str]] = {"place": set(), "cover": set()}
+        for name, word, _ in self.targets():
+            words[name].add(word)
+        for name, others, changed in (
+            ("place", "move or swap", {**parse(self.move, "", ""), **self.swaps()}),
+            ("cover", "resize or reshape", parse("", self.resize, self.reshape)),
+        ):
+            if both := sorted(words[name] & changed.keys()):
+                raise BadInput(f'{name} and {others} contradict each other for "{both[0]}": give one of them.')
 
     def changes(self) -> Changes:
         """Parse move, resize and reshape: affine maps by word. Raises BadInput for text that cannot be parsed."""
@@ -212,3 +230,17 @@ class SelfGuidanceParams(DeterministicParams):
         there = dict(zip(shown, read_prompts(network, [each.prompt for each in shown]), strict=True))
         for taken in [*self.restyled().values(), *self.objects_from_images().values()]:
             there[taken.image].positions(taken.word)
+        for name, whole in (("appearance", self.appearance_image), ("layout", self.layout_image)):
+            if whole is not None:
+                for _, target in prompts:
+                    self._check_shared(name, there[whole], target)
+
+    def _check_shared(self, name: str, there: Prompt, target: Prompt) -> None:
+        """Check that words of the target prompt are guided by `appearance_from` or `layout_from`. Raises BadInput."""
+        taken = {**self.restyled(), **self.objects_from_images()}
+        led = [word for word in self.named() if word not in taken and there.has(word)] if name == "appearance" else []
+        if not led and not shared(there, target, self.named()):
+            raise BadInput(
+                f'{name}_prompt "{there.text}" and the target prompt "{target.text}" have no word in common that '
+                f"{name}_from can act on: use the same words for what they share."
+            )

@@ -246,9 +246,10 @@ class DiffusionModel:
         half, own = split(taps or ())
         rows = Rows.of_evaluation(cond, len(x))
         with changed_weights(self.unet, cond):
-            if half is not None and half.covers(self.unet, x, t, cond, own):
+            first = None if half is None else half.of(self.unet, x, t, cond, own)
+            if first is not None:
                 self._evaluations.add(len(x))
-                output = half.decode(self.unet, rows, own)
+                output = first.decode(self.unet, rows, own)
             else:
                 with (
                     tapped(self.unet, own, rows),

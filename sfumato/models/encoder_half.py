@@ -23,7 +23,7 @@ def split(taps: Sequence[Any]) -> tuple["EncoderHalf | None", list[AnyTap]]:
 
 
 @dataclass(eq=False)
-class _Evaluation:
+class Evaluation:
     """An evaluation of a U-Net: its inputs, and the arguments that it passed to the blocks of its decoder."""
 
     x: Tensor
@@ -36,6 +36,26 @@ class _Evaluation:
         """Whether these are its inputs."""
         return _equal(self.x, x) and _equal(self.t, t) and _same(self.condition, condition)
 
+    def new(self, taps: Sequence[AnyTap]) -> list[AnyTap]:
+        """The taps that this evaluation did not have."""
+        return [tap for tap in taps if not any(tap is each for each in self.taps)]
+
+    def decode(self, unet: Any, rows: Rows, taps: Sequence[AnyTap]) -> Tensor:
+        """Output of the network with additional taps, computed from the recorded encoder half."""
+        args, kwargs = self.calls[0]
+        h = cast(Tensor, args[0] if args else kwargs["hidden_states"])
+        acting = [tap for tap in taps if any(_in_decoder(name) and name != MIDDLE for name in modules_of(unet, tap))]
+        for tap in self.new(taps):
+            if MIDDLE in modules_of(unet, tap):
+                replaced = cast(Tap, tap)(MIDDLE, h, rows)
+                h = h if replaced is None else replaced
+        with tapped(unet, acting, rows):
+            for block, (args, kwargs) in zip(unet.up_blocks, self.calls, strict=True):
+                h = block(h, *args[1:], **kwargs) if args else block(**kwargs | {"hidden_states": h})
+            if unet.conv_norm_out is not None:
+                h = unet.conv_act(unet.conv_norm_out(h))
+            return cast(Tensor, unet.conv_out(h))
+
 
 class EncoderHalf:
     """A tap that lets the second evaluation of a step reuse the encoder half of the first.
@@ -44,6 +64,9 @@ class EncoderHalf:
     read or replace the output of the middle block or modules of the decoder only, the second evaluation runs the
     decoder alone. In all other cases the complete network is evaluated. The result is the same, bit for bit.
 
+    The latest evaluation of a timestep is kept for each condition: in a step with an energy, the conditions of the
+    guidance are evaluated separately.
+
     Args:
         constant: reuse the encoder half even if gradients are enabled. Gradients then flow through the decoder and the
             taps only. This is correct if only tensors that the taps add need gradients, not x_t or the weights.
@@ -51,7 +74,7 @@ class EncoderHalf:
 
     def __init__(self, *, constant: bool = False) -> None:
         self.constant = constant
-        self._first: _Evaluation | None = None
+        self._kept: list[Evaluation] = []
 
     @contextmanager
     def recording(
@@ -63,52 +86,27 @@ class EncoderHalf:
         def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             calls.append((_detached(args), _detached(kwargs)))
 
+        self._kept = [each for each in self._kept if _equal(each.t, t) and not _same(each.condition, condition)]
         with ExitStack() as hooks:
             for block in _decoder_blocks(unet):
                 hooks.callback(attach_hook(block, record, with_kwargs=True).remove)
             yield
-        self._first = _Evaluation(x, t, condition, list(taps), calls)
+        self._kept.append(Evaluation(x.detach(), t, condition, list(taps), calls))
 
-    def covers(
+    def of(
         self, unet: nn.Module, x: Tensor, t: int | Tensor, condition: Condition | None, taps: Sequence[AnyTap]
-    ) -> bool:
-        """Whether the recorded encoder activations are valid for an evaluation with these inputs and taps.
+    ) -> Evaluation | None:
+        """The recorded evaluation whose encoder activations are valid for one with these inputs and taps, or None.
 
         This requires equal inputs, and new taps in the middle block or the decoder only. If gradients are enabled, it
         also requires `constant`, because the recorded activations have no gradient history.
         """
-        first = self._first
-        if (
-            (torch.is_grad_enabled() and not self.constant)
-            or first is None
-            or not first.calls
-            or not first.of(x, t, condition)
-        ):
-            return False
-        return all(_in_decoder(name) for tap in self._new(taps) for name in modules_of(unet, tap))
-
-    def decode(self, unet: Any, rows: Rows, taps: Sequence[AnyTap]) -> Tensor:
-        """Output of the network with additional taps, computed from the recorded encoder half."""
-        first = self._first
-        assert first is not None
-        args, kwargs = first.calls[0]
-        h = cast(Tensor, args[0] if args else kwargs["hidden_states"])
-        acting = [tap for tap in taps if any(_in_decoder(name) and name != MIDDLE for name in modules_of(unet, tap))]
-        for tap in self._new(taps):
-            if MIDDLE in modules_of(unet, tap):
-                replaced = cast(Tap, tap)(MIDDLE, h, rows)
-                h = h if replaced is None else replaced
-        with tapped(unet, acting, rows):
-            for block, (args, kwargs) in zip(unet.up_blocks, first.calls, strict=True):
-                h = block(h, *args[1:], **kwargs) if args else block(**kwargs | {"hidden_states": h})
-            if unet.conv_norm_out is not None:
-                h = unet.conv_act(unet.conv_norm_out(h))
-            return cast(Tensor, unet.conv_out(h))
-
-    def _new(self, taps: Sequence[AnyTap]) -> list[AnyTap]:
-        """The taps that the recorded evaluation did not have."""
-        assert self._first is not None
-        return [tap for tap in taps if not any(tap is each for each in self._first.taps)]
+        if torch.is_grad_enabled() and not self.constant:
+            return None
+        found = next((each for each in self._kept if each.calls and each.of(x, t, condition)), None)
+        if found is None or not all(_in_decoder(name) for tap in found.new(taps) for name in modules_of(unet, tap)):
+            return None
+        return found
 
 
 def _decoder_blocks(unet: Any) -> Sequence[nn.Module]:

@@ -111,6 +111,7 @@ class FromSource:
             evaluated in one batch.
         under: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
         images: other images that are the source, one row per reference, instead of the inverted ones; `under` is None.
+        again: whether another evaluation of the same step follows, which reads the same outputs of the source.
     """
 
     source: AnyTap
@@ -118,6 +119,7 @@ class FromSource:
     left: int = 1
     under: Condition | None = None
     images: References | None = None
+    again: bool = False
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class WithSource:
         pairs = [tap for tap in taps or () if isinstance(tap, FromSource)]
         if not pairs:
             return self.model.predict(x, t, cond, taps)
-        again = any(isinstance(tap, EncoderHalf) for tap in taps or ())
+        again = any(isinstance(tap, EncoderHalf) or (isinstance(tap, FromSource) and tap.again) for tap in taps or ())
         for one in {_key(pair): pair for pair in pairs}.values():
             readings = [(pair.source, pair.left) for pair in pairs if _key(pair) == _key(one)]
             self._source(one).read(int(t), readings, again=again)

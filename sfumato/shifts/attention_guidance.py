@@ -71,44 +71,50 @@ class FollowAttentionPerCondition(CrossAttentionGuidance):
 
     The x_t of the run and of the other conditions does not change. As for `CrossAttentionGuidance`, two more
     evaluations per step are needed, of one row per image.
+
+    Attributes:
+        without: a guidance of the run's x_t whose gradient step these rows do not make, or None. The steps of all other
+            shifts apply to these rows, too.
     """
 
-    _moved: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    without: CrossAttentionGuidance | None = None
+    _by: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     def for_run(self) -> "FollowAttentionPerCondition":
-        """Return a copy, as the updated latents are stored between the gradient and the prediction of a step."""
+        """Return a copy, as the update is stored between the gradient and the prediction of a step."""
         return replace(self)
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
         """Return the same guidance, with the prediction under the condition `under` evaluated at the updated x_t."""
-        self._moved.clear()
-        return replace(guided, network=_RowsAtOtherLatents(guided.network, self.under, self._moved))
+        self._by.clear()
+        return replace(guided, network=_RowsAtOtherLatents(guided.network, self.under, self._by))
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Store the updated x_t for the prediction and return x_t unchanged.
+        """Store the update of x_t for the prediction and return x_t unchanged.
 
         The returned tensor is a copy, so that the loop does not reuse the prediction that it has computed at x_t.
         """
-        self._moved[:] = [super().latent(state, x)]
+        other = self.without.amount * state.gradient(self.without) if self.without is not None else 0
+        self._by[:] = [self.amount * state.gradient(self) - other]
         return x.clone()
 
 
 @dataclass(frozen=True, eq=False)
 class _RowsAtOtherLatents:
-    """A `Denoiser` that evaluates the rows of one condition at the latents in `moved`, if it is not empty."""
+    """A `Denoiser` that evaluates the rows of one condition at x_t - `by[0]`, if `by` is not empty."""
 
     network: Denoiser
     under: str
-    moved: list[Tensor]
+    by: list[Tensor]
 
     @property
     def schedule(self) -> Schedule:
         return self.network.schedule
 
     def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
-        if self.moved:
-            own = self.moved[0]
-            rows = replaced_rows(x, Rows.of_evaluation(cond, len(x)), self.under, lambda _: own.to(x.dtype))
+        if self.by:
+            by = self.by[0]
+            rows = replaced_rows(x, Rows.of_evaluation(cond, len(x)), self.under, lambda own: (own - by).to(x.dtype))
             x = x if rows is None else rows
         return self.network.predict(x, t, cond, taps)
 
@@ -124,10 +130,8 @@ def published_guidance(amount: float, negative: Condition, layers: Layers = CROS
         negative: condition of the negative prediction, one row per image.
         layers: cross-attention layers.
     """
-    return (
-        FollowAttentionPerCondition(amount / 2, TARGET, None, layers),
-        CrossAttentionGuidance(amount / 2, NEGATIVE, negative, layers),
-    )
+    of_run = CrossAttentionGuidance(amount / 2, NEGATIVE, negative, layers)
+    return FollowAttentionPerCondition(amount / 2, TARGET, None, layers, without=of_run), of_run
 
 
 def attention_loss(

@@ -25,9 +25,10 @@ class GuidePrediction(Shift):
     """A gradient step on P_t.
 
     With `through_network` (see `PredictionEnergy`), the gradient is backpropagated through the denoising network under
-    the condition of the run, without guidance, which needs one more forward and backward pass per step. Otherwise the
-    predicted noise is treated as a constant, the losses are those of the guided prediction, and only the decoder and
-    the networks of the losses are differentiated.
+    the condition of the run, without guidance. This needs one more backward pass per step; the forward pass is that of
+    the step's prediction, unless a shift changes x_t after it. Otherwise the predicted noise is treated as a constant,
+    the losses are those of the guided prediction, and only the decoder and the networks of the losses are
+    differentiated.
 
     Args:
         energy_of_run: returns a new sum of losses for one run.

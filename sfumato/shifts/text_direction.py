@@ -60,6 +60,27 @@ class TextDirection:
                 f"not {fingerprint[:12]}): load that model, or compute the direction again."
             )
 
+    def check_condition(self, condition: Condition) -> None:
+        """Check that the direction has the shapes of a condition that it is added to.
+
+        Raises:
+            BadInput: the numbers or dimensions of the tokens or of the pooled vectors differ.
+        """
+        assert condition.tokens is not None
+        count = condition.tokens.shape[1]
+        if len(self.tokens) != count:
+            raise BadInput(
+                f"The text direction has {len(self.tokens)} tokens and the prompts have {count}: compute it with the "
+                "same prompt_chunks."
+            )
+        pairs = (self.tokens, condition.tokens), (self.pooled, condition.pooled)
+        own, wanted = ([None if each is None else each.shape[-1] for each in side] for side in zip(*pairs, strict=True))
+        if own != wanted:
+            raise BadInput(
+                f"The text direction has vectors of the dimensions {own} for tokens and pooled, and the model has "
+                f"{wanted}: compute it again with this model."
+            )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, atomically. Raises BadInput if it cannot be written."""
         tensors = {"tokens": self.tokens} | ({} if self.pooled is None else {"pooled": self.pooled})
@@ -119,15 +140,12 @@ class MoveCondition(Shift):
         """Return c + scale dc, for the tokens and the pooled vector.
 
         Raises:
-            BadInput: the direction and the condition have different numbers of tokens.
+            BadInput: as `TextDirection.check_condition`.
         """
+        for each in self.directions:
+            each.check_condition(condition)
         assert condition.tokens is not None
         tokens = torch.stack([each.tokens for each in self.directions]).to(condition.tokens)
-        if tokens.shape[1:] != condition.tokens.shape[1:]:
-            raise BadInput(
-                f"The text direction has {tokens.shape[1]} tokens and the prompts have {condition.tokens.shape[1]}: "
-                "compute it with the same prompt_chunks."
-            )
         moved = replace(condition, tokens=condition.tokens + self.scale * tokens)
         if condition.pooled is None:
             return moved

@@ -31,7 +31,7 @@ class Translate(Shift):
         """The positions of the source, as shifts that take values from the source would undo the translation."""
         return (PLACES,) if self.right or self.down else ()
 
-    def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def before_gradients(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the translated latent at the first step; later latents are computed from it and not changed."""
         return self._moved(x) if state.i == 0 and state.visit == 0 else x
 

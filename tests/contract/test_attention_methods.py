@@ -149,6 +149,19 @@ def test_bad_edits_are_refused_before_any_evaluation(sd, inverted, options, mess
     assert sd.network.count.calls == calls
 
 
+def test_options_of_a_part_that_is_off_are_noted(inverted):
+    def notes(**options):
+        return inverted.edit("red dog", **options).report["notes"]
+
+    off = {"blend_threshold": 0.9, "blend_start": 0.5, "blend_filter": "nearest"}
+    for name, value in off.items():
+        assert f"{name} had no effect without blend." in notes(**{name: value})
+    assert not any("had no effect" in note for note in notes(blend="cat", **off))
+    assert "self_tokens had no effect without self_steps." in notes(self_tokens=4096, self_steps=0.0)
+    assert "swap had no effect without cross_steps." in notes(swap=False, cross_steps=0.0)
+    assert not any("had no effect" in note for note in notes(swap=False, self_tokens=4096, blend_start=0.2))
+
+
 def test_words_may_be_phrases_in_any_case(sd, inverted):
     options = {"reweight": "BLUE DOG=2", "blend": "Red Cat, blue"}
     sd.plan(IMAGES[0], "red cat", "Blue dog", methods="prompt-to-prompt", **options)

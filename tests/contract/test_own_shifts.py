@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sfumato.core.energy import Energy
 from sfumato.core.shift import Shift
 from sfumato.core.step import step
 from sfumato.inversion import replay
@@ -31,6 +32,28 @@ def test_user_shifts_run_after_method_shifts(sd, inverted_by):
     *_, state = job.run([*expected, reference])
     assert torch.equal(last.state.x_prev, state.x_prev)
     assert all(torch.equal(z, torch.roll(job.inversion.z[i + 1], 1, -1)) for i, z in enumerate(own.seen))
+
+
+class CubeOfLatent(Shift):
+    """An energy with a known gradient; keeps the largest deviation from its gradient at the latent of every step."""
+
+    def __init__(self):
+        self.errors = []
+
+    def energy(self, state):
+        return Energy(lambda x, eps: (x**3).sum(dim=(1, 2, 3)))
+
+    def noise(self, state, eps):
+        self.errors.append(float((state.gradient(self) - 3 * state.x_t**2).abs().max()))
+        return eps
+
+
+@pytest.mark.parametrize("method", [("shift", {"right": 2}), ("pullback", {"gamma": 1.0})])
+def test_gradients_belong_to_the_latent_that_a_method_has_moved(inverted_by, method):
+    shift = CubeOfLatent()
+    list(inverted_by("edit-friendly", (0,)).edit_steps(TARGET[0], methods=[method], shifts=[shift], **RUN))
+    assert len(shift.errors) == STEPS - 1
+    assert max(shift.errors) < 1e-4
 
 
 class Outside(Shift):

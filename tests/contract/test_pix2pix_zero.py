@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import sfumato
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.shifts.banks import templated
@@ -51,6 +52,19 @@ def test_several_target_prompts_in_one_edit(inverted):
     assert not np.array_equal(*both.pixels)
 
 
+def test_directions_are_computed_once_for_all_batches(sd, monkeypatch):
+    found = []
+
+    def counted(network, source, target):
+        found.append(source)
+        return text_direction(network, source, target)
+
+    monkeypatch.setattr("sfumato.shifts.text_direction.text_direction", counted)
+    inverted = sd.invert([IMAGE] * 3, "red cat", method=NAME, steps=2, batch=1)
+    inverted.edit_steps(["red dog", "red tree", "red dog"])
+    assert len(found) == 2
+
+
 def test_official_compat_gives_another_inversion(sd, inverted):
     official = sd.invert(IMAGE, "red cat", method=NAME, steps=4, compat="official")
     ours = inverted.groups[0].inversion
@@ -66,6 +80,15 @@ def test_a_direction_of_another_model_is_refused(models, inverted, tmp_path):
     other.save(tmp_path / "other.safetensors")
     with pytest.raises(BadInput, match="another model"):
         inverted.edit("red dog", direction_file=str(tmp_path / "other.safetensors"))
+
+
+def test_a_direction_of_another_number_of_tokens_is_refused(sd, tiny_sd_folder, tmp_path):
+    path = tmp_path / "cat2dog.safetensors"
+    text_direction(sd.network, templated("cat"), templated("dog")).save(path)
+    longer = sfumato.load(str(tiny_sd_folder), prompt_chunks=2)
+    with pytest.raises(BadInput, match="77 tokens and the prompts have 154: compute it with the same prompt_chunks"):
+        longer.plan(IMAGE, "red cat", methods=NAME, steps=4, direction_file=str(path))
+    assert longer.network.count.calls == 0
 
 
 def test_bad_options_are_refused_before_any_evaluation(sd, inverted, tmp_path):

@@ -41,6 +41,8 @@ def test_bad_inversions_are_refused_before_any_evaluation(sd, changes, message):
 BAD_EDIT = [
     ({"prompts": "  "}, "empty"),
     ({"prompts": [None]}, "must be text"),
+    ({"prompts": None}, "target prompt must be text, not None"),
+    ({"prompts": None, "methods": ["colour"]}, "target prompt must be text, not None"),
     ({"prompts": []}, "list of target prompts is empty"),
     ({"mask": []}, "list of masks is empty"),
     ({"guidance_scale": ()}, "list of guidance scales is empty"),
@@ -66,6 +68,15 @@ def test_bad_edits_are_refused_before_any_evaluation(sd, inverted, changes, mess
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
         inverted.edit_steps(**{"prompts": "green dog", **changes})
+    assert sd.network.count.calls == calls
+
+
+def test_prompt_none_is_refused_for_a_single_image(sd):
+    inverted = sd.invert(IMAGE, "red cat", steps=2)
+    calls = sd.network.count.calls
+    for work in (inverted.edit, lambda prompts: sd.plan(IMAGE, "red cat", prompts)):
+        with pytest.raises(BadInput, match="target prompt must be text, not None"):
+            work(None)
     assert sd.network.count.calls == calls
 
 

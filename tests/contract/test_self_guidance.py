@@ -43,6 +43,7 @@ def test_changes_are_combined_by_word():
         "the ball": Warp(down=0.5, width=1, height=0.5, angle=30),
         "tree": Warp(width=2, height=2),
     }
+    assert parse("Red  Fox: 0.2, 0", "red fox: 2", "") == {"red fox": Warp(right=0.2, width=2, height=2)}
     assert parse("", " ", "") == {}
     assert parse_swaps("fox, the ball") == {"fox": "the ball", "the ball": "fox"}
 
@@ -55,6 +56,10 @@ MISTAKES = {
     ("move", ": 0, 0"): "WORD: a number, a number",
     ("move", "fox: 0, 1.5"): 'move of "fox" must be between -1 and 1, not 1.5',
     ("move", "fox: 0, 1; fox: 1, 0"): 'move names "fox" twice',
+    ("move", "fox: 0.2, 0; Fox: -0.2, 0"): 'move names "Fox" twice',
+    ("swap", "fox, FOX"): "swap must name every word once",
+    ("place", "red  fox: 0.2, 0; Red fox: 0.2, 0"): 'place names "Red fox" twice',
+    ("restyle", "fox: a.png: fox; Fox: b.png: fox"): 'restyle names "fox" twice',
     ("resize", "fox: 0"): "between 0.1 and 10",
     ("reshape", "fox: 1, 1, 400"): "between -360 and 360",
     ("place", "fox: 0.5, 2"): "between 0 and 1",
@@ -72,9 +77,28 @@ def test_malformed_options_are_refused(option, text):
         SelfGuidanceParams(**{option: text}).check()
 
 
+def test_thresholds_without_attention_are_refused():
+    with pytest.raises(BadInput, match="thresholds must be SHARE: ATTENTION; several"):
+        AttendAndExciteParams(thresholds="0.5").check()
+
+
 def test_invalid_option_combinations_are_refused():
     with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
         SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
+    with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
+        SelfGuidanceParams(resize="fox: 2", reshape="Fox: 1, 2").check()
+    for first, second in (("place", "move"), ("place", "swap"), ("cover", "resize"), ("cover", "reshape")):
+        texts = {
+            "place": "Fox: 0.2, 0.2", "cover": "Fox: 0.5", "move": "fox: 0.1, 0", "swap": "fox, ball",
+            "resize": "fox: 2", "reshape": "fox: 1, 2",
+        }  # fmt: skip
+        with pytest.raises(BadInput, match=f'{first} and .*{second}.* contradict each other for "fox"'):
+            SelfGuidanceParams(**{name: texts[name] for name in (first, second)}).check()
+    for window in ({"start": 0.1}, {"end": 0.1}):
+        with pytest.raises(BadInput, match="start and end belong to the schedule window"):
+            SelfGuidanceParams(**window).check()
+        SelfGuidanceParams(schedule="window", **window).check()
+    SelfGuidanceParams(schedule="thirds", start=0.0, end=0.5).check()
     with pytest.raises(BadInput, match=r"start must be below end = 0.5"):
         SelfGuidanceParams(schedule="window", start=0.5).check()
     with pytest.raises(BadInput, match='objects_from sets all properties of "fox"'):
@@ -212,6 +236,15 @@ def test_methods_change_generated_images(sd, named):
     assert abs(again.pixels[0].astype(int) - made.pixels[1]).max() <= 2
     without = sd.generate("red cat and dog", methods=[named[0]], **options)
     assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("attend-and-excite", "objects"), ("objects", "objects"), ("self-guidance", "move")]
+)
+def test_options_of_spaces_are_as_if_not_given(sd, name, option):
+    made = sd.generate("red cat", methods=[(name, {option: " "})], **STEPS)
+    assert np.array_equal(made.pixels[0], sd.generate("red cat", **STEPS).pixels[0])
+    assert any(note.startswith(f"The method {name} had no effect without") for note in made.report["notes"])
 
 
 def test_generation_follows_the_path_of_its_methods(sd, monkeypatch):

@@ -11,7 +11,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.errors import BadInput
 from sfumato.images.recolour import recolour
 from sfumato.inversion import invert_edit_friendly, replay
-from sfumato.methods.colour import ColourParams
+from sfumato.methods.colour import ColourParams, rgb
 from sfumato.shifts.colour import PRESENT, Recolour, TowardsColour
 from tests.exact.toy import Constant, Convolution, finished, linear_schedule, prompt, stable_diffusion_schedule
 
@@ -171,3 +171,16 @@ def test_edit_whose_steps_add_no_noise_is_refused(steps, skip, way):
     network = SimpleNamespace(schedule=linear_schedule())
     with pytest.raises(BadInput, match=f"No timestep of the edit that adds noise lies between .*: {way}"):
         ColourParams(steps=steps, skip=skip).check_run(network, (8, 8), [])
+
+
+@pytest.mark.parametrize(
+    "colour", ["rgb(300,0,0)", "rgb(200%,0%,0%)", "hsl(0,200%,50%)", "#ff000080", "rgba(1,2,3,400)", "rgba(1,2,3,0)"]
+)
+def test_colours_outside_srgb_or_with_transparency_are_refused(colour):
+    with pytest.raises(BadInput, match="opaque colour with levels from 0 to 255"):
+        ColourParams(colour=colour).check()
+
+
+@pytest.mark.parametrize("colour", ["#f00", "#ff0000ff", "rgb(100%, 0%, 0%)", "hsl(360, 100%, 50%)", "red"])
+def test_notations_of_one_colour_are_equal(colour):
+    assert rgb(colour) == (255, 0, 0)

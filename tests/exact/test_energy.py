@@ -239,6 +239,20 @@ def test_gradients_are_taken_before_any_shift_moves_the_latent():
     torch.testing.assert_close(state.x_t, X - 0.4 * X)
 
 
+def test_gradients_are_taken_at_the_latent_moved_before_them():
+    """Its prediction is reused as that of a latent that no shift moves."""
+
+    class Double(Shift):
+        def before_gradients(self, state, x):
+            return 2 * x
+
+    network, shift = Cubic(), Follow(lambda x, eps: total(x**3))
+    (state,) = run(guided(network), [shift, Double()])
+    assert torch.equal(state.x_t, 2 * X)
+    torch.testing.assert_close(shift.gradients[0], 3 * (2 * X) ** 2)
+    assert network.calls == [Rows((TARGET,), 2), Rows((NEGATIVE,), 2)]
+
+
 def test_energies_use_the_shifted_condition():
     class Weak(Shift):
         def condition(self, state, condition):

@@ -8,6 +8,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.errors import BadInput, NonFinite
 from sfumato.inversion import Inversion, invert_ddim, invert_edit_friendly, invert_native
+from sfumato.inversion.native_ddpm import native_latents
 from tests.exact.toy import (
     Constant,
     Convolution,
@@ -57,6 +58,16 @@ def test_exact_replay_is_bit_exact(invert, prediction, shape, steps):
     for i, state in enumerate(states[:-1]):
         assert torch.equal(state.x_prev, inversion.x[i + 1]), i
     assert (states[-1].x_prev - x0).abs().max() <= 1e-6
+
+
+def test_native_latents_are_continuous_in_eta():
+    """Standard deviations too small for noise maps add no noise, as in a deterministic run."""
+    network, x0 = guided(Convolution(stable_diffusion_schedule())), clean(SQUARE)
+    timesteps = network.schedule.timesteps(10)
+    tiny, none = (native_latents(network, x0, timesteps, eta, [0, 1]) for eta in (1e-12, 0.0))
+    small = native_latents(network, x0, timesteps, 1e-4, [0, 1])
+    assert torch.equal(tiny, none)
+    assert (small - none).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("eta", [0.1, 0.5, 1.0])

@@ -11,9 +11,10 @@ import sfumato
 from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import reverse
 from sfumato.core.noise import gaussian_batch
+from sfumato.core.step import predict_x0
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, find_directions, local_basis, normalised, recorded_moves
-from sfumato.geometry.normalise import KAPPA
+from sfumato.geometry.normalise import KAPPA, gain, like
 from sfumato.methods.pullback import PullbackParams, edited_step
 from sfumato.shifts.boost import QualityBoost
 from tests.tiny import tiny_image
@@ -69,6 +70,26 @@ def test_latent_is_moved_by_gamma_along_the_direction(model, inverted, inversion
         wanted = normalised(predict, x, x + 0.5 * basis.v[:, 2], model.network.schedule.abar(t), 0.5)
     found = first_state(inverted, direction="3", gamma=0.5, kappa=0.5).x_t
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_normalisation_uses_the_predictions_of_the_run(model, inverted, inversion):
+    """Those with the taps of other methods. The source is evaluated once for all predictions of a step."""
+    x = inversion.x[0]
+    p2p = ("prompt-to-prompt", {"cross_steps": 1.0, "self_steps": 1.0})
+    options = {"guidance_scale": 1.0, "skip": 0}
+
+    def first(gamma, normalise):
+        pullback = ("pullback", {"gamma": gamma, "normalise": normalise, "kappa": 0.5 if normalise else KAPPA})
+        with model.network.counting() as count:
+            state = first_state(inverted, "blue dog", methods=[p2p, pullback], **options)
+        return state, count.samples
+
+    (moved, samples), (far, fewer), (still, _) = first(0.5, True), first(0.5, False), first(0.0, False)
+    found = {id(each): predict_x0(each.x_t, each.eps, each.abar) for each in (far, still)}
+    gained = gain(moved.abar, 0.5) * (like(found[id(far)], found[id(still)]) - found[id(still)])
+    torch.testing.assert_close(moved.x_t.double(), x.double() + gained, rtol=0, atol=1e-4)
+    assert torch.equal(still.x_t, x)
+    assert samples == fewer + 2 * len(x)
 
 
 def test_latents_before_the_edited_step_are_unchanged(inverted, inversion):

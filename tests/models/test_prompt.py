@@ -1,8 +1,11 @@
 """Words of a prompt and the positions of their tokens."""
 
+from random import Random
+
 import pytest
 
 from sfumato.core.condition import Condition
+from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.models.load import load_model
 from sfumato.models.text import read
@@ -35,6 +38,23 @@ def test_positions_of_all_occurrences_of_whole_words(model):
     assert not found.has("ca")
     assert not found.has("dog red")
     assert not found.has("")
+
+
+def test_occurrences_equal_a_search_of_all_rows_of_words():
+    """Words of few letters, also empty ones, so that phrases begin and end inside and between words."""
+    random = Random(0)
+    for _ in range(300):
+        words = tuple("".join(random.choices("aB", k=random.randrange(4))) for _ in range(random.randrange(9)))
+        phrase = "".join(random.choices("Ab ", k=random.randrange(6)))
+        wanted = phrase.replace(" ", "").lower()
+        rows = [range(i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
+        expected = [row for row in rows if wanted and "".join(words[k] for k in row).lower() == wanted]
+        assert Prompt("", (), words, ((),) * len(words), "").occurrences(phrase) == expected
+
+
+def test_words_of_a_long_prompt_are_found_at_once():
+    words = tuple(f"w{k}" for k in range(3000))
+    assert Prompt("", (), words, ((),) * 3000, "").occurrences("W5 w6") == [range(5, 7)]
 
 
 def test_missing_word_error_lists_the_words(model):

@@ -77,10 +77,10 @@ def test_changes_are_used_in_the_decoder_half_alone(network, changes, x):
     move = Replace("mid_block", lambda h: h + 0.5)
     half = EncoderHalf()
     network.predict(x, 500, changed, [half])
-    assert half.covers(network.unet, x, 500, changed, [move])
+    assert half.of(network.unet, x, 500, changed, [move])
     found = network.predict(x, 500, changed, [half, move])
     assert torch.equal(found, network.predict(x, 500, changed, [move]))
-    assert not half.covers(network.unet, x, 500, plain, [move])
+    assert not half.of(network.unet, x, 500, plain, [move])
 
 
 def test_tangent_vectors_are_those_of_changed_weights(network, changes, x):

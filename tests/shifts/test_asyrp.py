@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from sfumato.core.energy import Energy
 from sfumato.core.guidance import Guided, Term, classifier_free
 from sfumato.core.loop import reverse
-from sfumato.core.rows import TARGET
+from sfumato.core.rows import NEGATIVE, TARGET
 from sfumato.core.shift import Shift
 from sfumato.core.step import direction, to_float64
 from sfumato.errors import BadInput
@@ -137,6 +138,37 @@ def test_edited_steps_repeat_only_the_decoder(model):
     for handle in handles:
         handle.remove()
     assert runs == {"conv_in": STEPS, "conv_out": STEPS + sum(state.t >= T_EDIT for state in states)}
+
+
+class Small(Shift):
+    """An energy under one condition, whose gradient does not change the run."""
+
+    def __init__(self, under):
+        self.under = under
+
+    def energy(self, state):
+        return Energy(lambda x, eps: eps.square().sum(dim=(1, 2, 3)), under=self.under)
+
+
+@pytest.mark.parametrize("under", [(), (TARGET,), (NEGATIVE,), (TARGET, NEGATIVE)], ids=str)
+def test_encoder_half_of_split_evaluations_is_reused(sd, under):
+    """With an energy, the conditions of the guidance are evaluated one after the other; each row is encoded once."""
+    rows = {"conv_in": 0, "conv_out": 0}
+
+    def counted(name):
+        def hook(module, inputs, output):
+            rows[name] += len(output)
+
+        return getattr(sd.unet, name).register_forward_hook(hook)
+
+    guided, shifts = classifier_free(sd, sd.condition(["", ""]), (3.0, 3.0)), [Asyrp([delta_of(sd)], [GROWN])]
+    expected = run(guided, sd, shifts)[-1].x_prev
+    handles = [counted(name) for name in rows]
+    found = run(guided, sd, [*shifts, *map(Small, under)])
+    for handle in handles:
+        handle.remove()
+    assert rows == {"conv_in": 4 * STEPS, "conv_out": 4 * STEPS + 4 * sum(state.t >= T_EDIT for state in found)}
+    torch.testing.assert_close(found[-1].x_prev, expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

@@ -4,13 +4,20 @@ import pytest
 import torch
 
 from sfumato.core.guidance import classifier_free
-from sfumato.core.rows import NEGATIVE
+from sfumato.core.rows import NEGATIVE, TARGET
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput, NonFinite
 from sfumato.inversion import Inversion, replay, with_source
 from sfumato.models.attention import RecordMaps
+from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
-from sfumato.shifts.attention_guidance import CROSS, CrossAttentionGuidance, FollowAttentionPerCondition, attention_loss
+from sfumato.shifts.attention_guidance import (
+    CROSS,
+    CrossAttentionGuidance,
+    FollowAttentionPerCondition,
+    attention_loss,
+    published_guidance,
+)
 from tests.explicit import attention_of, explicit
 
 STEPS = 5
@@ -125,6 +132,30 @@ def test_per_condition_guidance_moves_only_the_target_prediction(sd):
         negative = sd.predict(state.x_t, state.t, guided.condition_of(NEGATIVE))
         own = sd.predict(moved, state.t, target)
     torch.testing.assert_close(state.eps, negative + 4 * (own - negative), rtol=1e-4, atol=1e-5)
+
+
+class Add(Shift):
+    def latent(self, state, x):
+        return x + 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_rows_of_every_condition_follow_the_steps_of_other_shifts(sd, monkeypatch, first):
+    """The guidance of the public code, next to a shift that adds 1 to x_t: its two copies of x_t are moved by 1."""
+    guided, inversion, source, target = prepared(sd)
+    seen, predict = [], DiffusionModel.predict
+
+    def watched(self, x, t, cond=None, taps=None):
+        if cond is not None and cond.names == (NEGATIVE, TARGET):
+            seen.append(x.detach())
+        return predict(self, x, t, cond, taps)
+
+    monkeypatch.setattr(DiffusionModel, "predict", watched)
+    pair = published_guidance(6.0, guided.condition_of(NEGATIVE))
+    next(run(guided, inversion, source, target, *pair))
+    next(run(guided, inversion, source, target, *([Add(), *pair] if first else [*pair, Add()])))
+    assert not torch.allclose(*seen[0].chunk(2), atol=1e-3)
+    torch.testing.assert_close(seen[1], seen[0] + 1, rtol=1e-5, atol=1e-5)
 
 
 class Stop(Shift):

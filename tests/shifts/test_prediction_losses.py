@@ -229,6 +229,25 @@ def test_text_losses_are_means_over_crops_of_the_step(encoder, t, visit):
         torch.testing.assert_close(directional[b], 1 - torch.stack(cosines).mean())
 
 
+def test_text_losses_share_the_features_of_images_and_crops(encoder):
+    """One pass for the source, and one per step for the crops; the gradient is that of the separate losses."""
+    sizes = []
+
+    def embed(pixels):
+        sizes.append(len(pixels))
+        return encoder.embed(pixels)
+
+    def gradient(*kinds, weight):
+        counted = ImageEncoder(embed, encoder.side, encoder.count, encoder.seeds)
+        energy = PredictionEnergy([(kind(counted, *TEXTS), weight) for kind in kinds], decode, through_network=False)
+        return energy.of_prediction(state(), X)
+
+    both = gradient(TextMatch, TextDirectionMatch, weight=2.0)
+    assert sizes == [2, 2 * encoder.count]
+    apart = gradient(TextMatch, weight=2.0) + gradient(TextDirectionMatch, weight=2.0)
+    torch.testing.assert_close(both, apart, rtol=1e-9, atol=1e-12)
+
+
 def test_image_without_target_text_has_zero_text_loss(encoder):
     (target, source), known = TEXTS, torch.tensor([[1.0], [0.0]])
     pixels = X.clone().requires_grad_()

@@ -1,5 +1,7 @@
 """Directions between banks of sentences: values against the text encoders' states, files and refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -61,6 +63,19 @@ def test_rows_are_moved_by_their_own_directions(model):
         if each.pooled is not None:
             assert torch.allclose(moved.pooled[row], condition.pooled[row] + 0.5 * each.pooled)
     assert len(moved.prompts) == 2
+
+
+def test_directions_of_other_shapes_are_refused(model):
+    condition = model.condition(["red cat"])
+    found = text_direction(model, CATS, DOGS)
+    wide = {"dimensions": replace(found, tokens=torch.cat([found.tokens, found.tokens], dim=1))}
+    long = {"prompt_chunks": replace(found, tokens=torch.cat([found.tokens, found.tokens]))}
+    for message, direction in (wide | long).items():
+        with pytest.raises(BadInput, match=message):
+            MoveCondition([found, direction]).condition(None, model.condition(["red cat", "dog"]))
+    if found.pooled is not None:
+        with pytest.raises(BadInput, match="dimensions"):
+            MoveCondition([replace(found, pooled=None)]).condition(None, condition)
 
 
 def test_save_and_load(model, sd, tmp_path):

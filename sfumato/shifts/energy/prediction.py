@@ -7,7 +7,7 @@ D is the decoder of the autoencoder, or the identity for pixel-space networks. D
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, TypeAlias
@@ -67,6 +67,7 @@ class DecodedPrediction:
         self.latents, self.noised = latents, noised
         self.decode, self.extract = decode, extract
         self.t, self.visit = t, visit
+        self._shared: dict[Hashable, Tensor] = {}
 
     @cached_property
     def pixels(self) -> Float[Tensor, "b 3 height width"]:
@@ -83,6 +84,12 @@ class DecodedPrediction:
         """Features of `seen`, by `extract`."""
         assert self.extract is not None
         return self.extract(self.seen)
+
+    def shared(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """Return `compute()`, computed once per key: for outputs of other networks that several losses read."""
+        if key not in self._shared:
+            self._shared[key] = compute()
+        return self._shared[key]
 
 
 Loss: TypeAlias = Callable[[DecodedPrediction], Float[Tensor, " b"]]

@@ -30,7 +30,7 @@ Embed: TypeAlias = Callable[[Float[Tensor, "n 3 s s"]], Float[Tensor, "n d"]]
 
 @dataclass(frozen=True, eq=False)
 class ImageEncoder:
-    """An image encoder for complete images and for random crops.
+    """An image encoder for complete images and for random crops; losses with the same encoder share its features.
 
     Attributes:
         embed: computes the features.
@@ -46,10 +46,13 @@ class ImageEncoder:
 
     def of_image(self, image: DecodedPrediction) -> Float[Tensor, "b d"]:
         """Return the features of the complete images."""
-        return self.embed(self._resized(image))
+        return image.shared((self, "image"), lambda: self.embed(self._resized(image)))
 
     def crops(self, image: DecodedPrediction) -> Float[Tensor, "b n d"]:
         """Return the features of random crops of every image, which are encoded in one batch."""
+        return image.shared((self, "crops"), lambda: self._crops(image))
+
+    def _crops(self, image: DecodedPrediction) -> Float[Tensor, "b n d"]:
         cut = random_crops(self._resized(image), self.count, self.seeds, image.t, image.visit)
         return self.embed(cut).unflatten(0, (-1, self.count))
 
