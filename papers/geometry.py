@@ -43,6 +43,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="emoji corpus whose pairs define the attributes; default: captions")
     parser.add_argument("--samples", type=int, help=f"number of generated images; default {usual.samples}")
     parser.add_argument("--pairs", type=int, help=f"number of pairs of latents for paths; default {usual.pairs}")
+    parser.add_argument("--geodesics", type=int, help=f"number of pairs with a geodesic; default {usual.geodesics}")
     parser.add_argument("--segments", type=int, help=f"segments of a path; default {usual.segments}")
     parser.add_argument("--steps", type=int, help=f"steps of every run; default {usual.steps}")
     parser.add_argument("--gamma", type=float, help=f"length of an edit; default {usual.gamma:g}")
@@ -65,9 +66,9 @@ def the_size(given: argparse.Namespace) -> Size:
         BadInput: a number is too small for a comparison.
     """
     size = Size.quick() if given.quick else Size()
-    names = ("samples", "pairs", "segments", "steps", "gamma", "guidance_scale")
+    names = ("samples", "pairs", "geodesics", "segments", "steps", "gamma", "guidance_scale")
     size = replace(size, **{name: getattr(given, name) for name in names if getattr(given, name) is not None})
-    for name, low in (("samples", 3), ("pairs", 1), ("segments", 3), ("steps", 1)):
+    for name, low in (("samples", 3), ("pairs", 1), ("geodesics", 1), ("segments", 3), ("steps", 1)):
         if getattr(size, name) < low:
             raise BadInput(f"--{name} must be at least {low}, not {getattr(size, name)}.")
     return size
