@@ -53,7 +53,7 @@ def shortened(recipe: dict) -> dict:
     data = {name: value for name, value in recipe["data"].items() if name in ("folder", "size", "crop")}
     data |= {"scenes": 4} if "scenes" in recipe["data"] else {}
     run = {"steps": 1, "checkpoint_every": 1, "sample_every": 1_000_000, "precision": "fp32"}
-    optim = recipe["optim"] | {"batch": 4, "warmup": 1}
+    optim = recipe["optim"] | {"batch": 8, "warmup": 1}
     optim.pop("decay_start", None)
     few = {"delta-h": {"steps": 2, "images": 2}, "style": {"least": 2}}
     network = recipe["network"] | few.get(recipe["kind"], {})

@@ -91,6 +91,7 @@ def test_accepted_inversions_are_registered(method):
 
 HOOKS = {
     "condition": "condition",
+    "before_gradients": "latent",
     "latent": "latent",
     "noise": "noise",
     "prediction_taps": "prediction",
