@@ -238,8 +238,8 @@ class SelfGuidanceParams(DeterministicParams):
     def _check_shared(self, name: str, there: Prompt, target: Prompt) -> None:
         """Check that words of the target prompt are guided by `appearance_from` or `layout_from`. Raises BadInput."""
         taken = {**self.restyled(), **self.objects_from_images()}
-        led = [word for word in self.named() if word not in taken and there.has(word)] if name == "appearance" else []
-        if not led and not shared(there, target, self.named()):
+        guided = name == "appearance" and any(word not in taken and there.has(word) for word in self.named())
+        if not guided and not shared(there, target, self.named()):
             raise BadInput(
                 f'{name}_prompt "{there.text}" and the target prompt "{target.text}" have no word in common that '
                 f"{name}_from can act on: use the same words for what they share."

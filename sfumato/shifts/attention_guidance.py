@@ -78,7 +78,7 @@ class FollowAttentionPerCondition(CrossAttentionGuidance):
     """
 
     without: CrossAttentionGuidance | None = None
-    _by: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    _step: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     def for_run(self) -> "FollowAttentionPerCondition":
         """Return a copy, as the update is stored between the gradient and the prediction of a step."""
@@ -86,8 +86,8 @@ class FollowAttentionPerCondition(CrossAttentionGuidance):
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
         """Return the same guidance, with the prediction under the condition `under` evaluated at the updated x_t."""
-        self._by.clear()
-        return replace(guided, network=_RowsAtOtherLatents(guided.network, self.under, self._by))
+        self._step.clear()
+        return replace(guided, network=_RowsAtOtherLatents(guided.network, self.under, self._step))
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Store the update of x_t for the prediction and return x_t unchanged.
@@ -95,26 +95,26 @@ class FollowAttentionPerCondition(CrossAttentionGuidance):
         The returned tensor is a copy, so that the loop does not reuse the prediction that it has computed at x_t.
         """
         other = self.without.amount * state.gradient(self.without) if self.without is not None else 0
-        self._by[:] = [self.amount * state.gradient(self) - other]
+        self._step[:] = [self.amount * state.gradient(self) - other]
         return x.clone()
 
 
 @dataclass(frozen=True, eq=False)
 class _RowsAtOtherLatents:
-    """A `Denoiser` that evaluates the rows of one condition at x_t - `by[0]`, if `by` is not empty."""
+    """A `Denoiser` that evaluates the rows of one condition at x_t - `step[0]`, if `step` is not empty."""
 
     network: Denoiser
     under: str
-    by: list[Tensor]
+    step: list[Tensor]
 
     @property
     def schedule(self) -> Schedule:
         return self.network.schedule
 
     def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
-        if self.by:
-            by = self.by[0]
-            rows = replaced_rows(x, Rows.of_evaluation(cond, len(x)), self.under, lambda own: (own - by).to(x.dtype))
+        if self.step:
+            step = self.step[0]
+            rows = replaced_rows(x, Rows.of_evaluation(cond, len(x)), self.under, lambda own: (own - step).to(x.dtype))
             x = x if rows is None else rows
         return self.network.predict(x, t, cond, taps)
 
