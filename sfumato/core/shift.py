@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.core.energy import Energy
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepMean, StepNoise, StepState
+from sfumato.errors import BadInput
 
 WORDS = "the words of the prompt"
 """Name, for `reads` and `replaces`, of the positions of the prompt's words among the tokens of the condition."""
@@ -124,3 +125,13 @@ class Shift:
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
         """Change the noise map z_t. The step adds `noise_scale(state.sigma)` z_t to the mean; nothing if None."""
         return z
+
+
+def of_shape(like: Float[Tensor, "b c h w"], shift: Shift, hook: str, value: object) -> Float[Tensor, "b c h w"]:
+    """The value that a hook of a shift returned. Raises BadInput if it is not a tensor of the shape of `like`."""
+    if isinstance(value, Tensor) and value.shape == like.shape:
+        return value
+    found = f"one of the shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise BadInput(
+        f"{type(shift).__name__}.{hook} must return a tensor of the shape {list(like.shape)} of the latents, not {found}."
+    )

@@ -55,6 +55,34 @@ def test_shifts_are_applied_in_order():
     assert torch.allclose(first_noise([Add(), Scale()]), 2 * (plain + 1))
 
 
+HOOKS = ["before_gradients", "refine", "latent", "noise", "prediction", "noise_map"]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (torch.zeros(2, 4, 7, 8), r"one of the shape \[2, 4, 7, 8\]"),
+        (torch.zeros(1, 4, 1, 1), r"one of the shape \[1, 4, 1, 1\]"),
+        (0.0, "float"),
+    ],
+)
+@pytest.mark.parametrize("hook", HOOKS)
+def test_values_of_another_shape_are_refused(hook, value, found):
+    """Also those that broadcasting would accept."""
+    custom = type("Custom", (Shift,), {hook: lambda self, state, given: value})
+    with pytest.raises(
+        BadInput, match=rf"^Custom\.{hook} must return .* \[2, 4, 8, 8\] of the latents, not {found}\.$"
+    ):
+        run([custom()])
+
+
+@pytest.mark.parametrize("hook", ["before_gradients", "refine", "latent", "noise", "prediction"])
+def test_a_hook_that_returns_nothing_is_refused(hook):
+    custom = type("Custom", (Shift,), {hook: lambda self, state, given: None})
+    with pytest.raises(BadInput, match=rf"^Custom\.{hook} must return .* not NoneType\.$"):
+        run([custom()])
+
+
 class Replacing(Shift):
     """Declares that it replaces "the words" in the first step."""
 
