@@ -16,7 +16,7 @@ from sfumato.geometry.edit import MoveLatent
 from sfumato.methods.changes import Change, joined
 from sfumato.methods.job import Job
 from sfumato.methods.params import SHARED, Params, Stage, check_names, options_of
-from sfumato.methods.registry import METHODS, Method
+from sfumato.methods.registry import METHODS, Method, check_once
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import NO_TAPS, TiledModel
 
@@ -191,14 +191,6 @@ def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
         tapped = any(getattr(type(shift), hook) is not getattr(Shift, hook) for hook in hooks)
         if tapped or isinstance(shift, MoveLatent):  # its hook `latent` evaluates the bottleneck
             raise BadInput(f"{name}: {NO_TAPS}.")
-
-
-def check_once(methods: Sequence[Method]) -> None:
-    """Raise BadInput if a method is named twice."""
-    names = [method.name for method in methods]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"The method {name} is named twice: name it once.")
 
 
 def as_named(wanted: Any) -> list[Named]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from sfumato.api.arguments import check_shifts, resolve
-from sfumato.api.composition import Composition, Named, as_named, check_once
+from sfumato.api.composition import Composition, Named, as_named
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
@@ -14,7 +14,7 @@ from sfumato.inversion import Inversion
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.job import FROM_NOISE, Job
 from sfumato.methods.params import Params, Stage, check_names, options_of
-from sfumato.methods.registry import METHODS, Method
+from sfumato.methods.registry import METHODS, Method, check_once
 from sfumato.models.diffusion_model import DiffusionModel
 
 

@@ -4,6 +4,7 @@ import argparse
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_option, add_options, check_options, files_of, flag_of, given_options, values_of
@@ -11,6 +12,7 @@ from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
+    from sfumato.methods.params import Stage
     from sfumato.methods.registry import Method
 
 
@@ -97,6 +99,7 @@ def add_methods(parser: CommandParser, names: Sequence[str], words: Sequence[str
 
     found = [METHODS.find(name) for name in names]
     first, *others = found
+    parser.hint = partial(options_elsewhere, names=names)
     values, origin = values_of(first, words)
     if not others:
         add_options(parser, f"{first.name} ({origin})", options_of(first.params), values)
@@ -106,7 +109,15 @@ def add_methods(parser: CommandParser, names: Sequence[str], words: Sequence[str
 
 
 def add_edit_options(parser: CommandParser, methods: "Sequence[Method]", words: Sequence[str]) -> None:
-    """Add the options of the edit by several methods: --METHOD.OPTION, and --OPTION if only one method has it."""
+    """Add the options of the edit by several methods: --METHOD.OPTION, and --OPTION if only one method has it.
+
+    Raises:
+        BadInput: a method is named twice.
+    """
+    from sfumato.methods.registry import check_once
+
+    check_once(methods)
+    parser.hint = partial(options_elsewhere, names=[method.name for method in methods])
     edits = {method.name: edits_of(method) for method in methods}
     for method in methods:
         values, origin = values_of(method, words)
@@ -118,6 +129,23 @@ def add_edit_options(parser: CommandParser, methods: "Sequence[Method]", words: 
             add_option(group, flags, option, _dest(method.name, name), values[name])
             if owners[0] == method.name and len(owners) > 1:
                 parser.add_argument(flag_of(name), action=_Ambiguous, owners=owners, help=argparse.SUPPRESS)
+
+
+def options_elsewhere(flag: str, names: Sequence[str], stages: "Sequence[Stage]" = ()) -> str:
+    """End of an error message about an unknown flag that is an option of other methods than `names`; "" otherwise."""
+    from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
+
+    owner, _, option = flag.partition("=")[0].removeprefix("--").rpartition(".")
+    having = [
+        name
+        for name, method in METHODS.items()
+        if owner in ("", name) and f"--{option}" in map(flag_of, options_of(method.params, *stages))
+    ]
+    if not having or not set(having).isdisjoint(names):
+        return ""
+    several = f"one of the methods {', '.join(having)}" if len(having) > 1 else f"the method {having[0]}"
+    return f", an option of {several}: name the method with --method"
 
 
 def composed(arguments: Namespace, names: Sequence[str]) -> Composed:

@@ -2,9 +2,11 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfumato.cli.composed import options_elsewhere
 from sfumato.cli.edit import DEFAULT_METHOD
 from sfumato.cli.flags import (
     add_model,
@@ -51,6 +53,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}, see `sfumato methods`"
     )
     method = METHODS.find(typed(words, "--method") or DEFAULT_METHOD)
+    parser.hint = partial(options_elsewhere, names=[method.name], stages=["invert"])
     values, origin = values_of(method, words)
     add_options(parser, f"{method.name} ({origin})", options_of(method.params, "invert"), values)
     parser.example(

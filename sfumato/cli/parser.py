@@ -4,7 +4,7 @@ import argparse
 import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
@@ -66,11 +66,13 @@ class CommandParser(argparse.ArgumentParser):
 
     Attributes:
         given: the arguments that have been read.
+        hint: returns the end of the message about an unknown flag, or "" if it knows none.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=Help, allow_abbrev=False, add_help=False, **settings)
         self.given: set[argparse.Action] = set()
+        self.hint: Callable[[str], str] = lambda flag: ""
         for name in (None, "store"):
             self.register("action", name, _Store)
         self._positionals = self._optionals  # a single list in the help, to keep it short
@@ -95,7 +97,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error as one sentence."""
-        raise BadInput(f"{message.strip()} ({self.prog} --help tells more).")
+        raise BadInput(f"{message.strip()} (see {self.prog} --help).")
 
     def parse_args(self, words: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """Like argparse's, but the message about an unknown option suggests a similar one."""
@@ -104,8 +106,8 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             known = self.flags()
             positional = [str(action.metavar) for action in self._actions if not action.option_strings]
-            hint = instead_of(unknown[0], {*known, *positional}) or suggestion(unknown[0], known).rstrip(".")
-            self.error(f"unknown argument {unknown[0]!r}{hint}")
+            end = instead_of(unknown[0], {*known, *positional}) or self.hint(unknown[0])
+            self.error(f"unknown argument {unknown[0]!r}{end or suggestion(unknown[0], known).rstrip('.')}")
         return arguments
 
 

@@ -2,9 +2,11 @@
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.composed import options_elsewhere
 from sfumato.cli.edit import DEFAULT_METHOD
 from sfumato.cli.flags import (
     add_model,
@@ -86,6 +88,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     add_evaluator(parser)
     method = METHODS.find(typed(words, "--method") or DEFAULT_METHOD)
+    parser.hint = partial(options_elsewhere, names=[method.name])
     values, origin = values_of(method, words)
     add_options(parser, f"{method.name}, for all settings ({origin})", options_of(method.params), values)
     parser.example('sfumato sweep heart.png --from "red heart" --to "blue heart" --grid skip=5,15 -o sweep')

@@ -133,5 +133,6 @@ def of_shape(like: Float[Tensor, "b c h w"], shift: Shift, hook: str, value: obj
         return value
     found = f"one of the shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
     raise BadInput(
-        f"{type(shift).__name__}.{hook} must return a tensor of the shape {list(like.shape)} of the latents, not {found}."
+        f"{type(shift).__name__}.{hook} must return a tensor of the shape {list(like.shape)} of the latents, "
+        f"not {found}."
     )

@@ -5,7 +5,7 @@ Other packages register methods through the entry point group `sfumato.methods`;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -76,6 +76,14 @@ class Method:
 
 METHODS: Registry[Method] = Registry("method", "sfumato.methods", "sfumato.methods")
 """All methods by name, in alphabetical order."""
+
+
+def check_once(methods: Sequence[Method]) -> None:
+    """Raise BadInput if a method is named twice in one edit or generation."""
+    names = [each.name for each in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"The method {name} is named twice: name it once.")
 
 
 def method(

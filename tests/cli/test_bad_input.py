@@ -166,6 +166,34 @@ def test_a_second_value_for_a_command_that_takes_one_is_refused(sfumato, typed, 
     assert f"{twice} was given twice: this command takes one" in sfumato(*typed.split()).refused()
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "edit photo.png --to cat -o out.png --method colour --method colour",
+        "generate cat -o out.png --method objects --method=objects",
+    ],
+)
+def test_a_method_is_named_once(sfumato, typed):
+    assert "is named twice: name it once" in sfumato(*typed.split()).refused()
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("edit photo.png --to cat -o out.png --method ddim --gamma 0.3", "an option of the method pullback: name"),
+        ("edit photo.png --to cat -o out.png --pullback.gamma=0.3", "an option of the method pullback: name"),
+        ("edit photo.png --to cat -o out.png --ddim.gamma 0.3", "unknown argument '--ddim.gamma' (see"),
+        ("edit photo.png --to cat -o out.png --method ddim --amount 1", "one of the methods asyrp, colour: name"),
+        ("edit photo.png --to cat -o out.png --method ddim --method colour --gamma 1", "the method pullback: name"),
+        ("generate cat -o out.png --thresholds 1", "an option of the method attend-and-excite: name"),
+        ("sweep photo.png --to cat -o sweep --gamma 1", "an option of the method pullback: name"),
+        ("invert photo.png -o out.safetensors --gamma 1", "unknown argument '--gamma' (see"),
+    ],
+)
+def test_options_of_other_methods_are_named(sfumato, typed, message):
+    assert message in sfumato(*typed.split()).refused()
+
+
 def test_a_switch_is_given_on_or_off(sfumato):
     words = ("edit", "photo.png", "-o", "out.png", "--method", "pullback", "--normalise")
     assert "--normalise and its opposite were both given" in sfumato(*words, "--no-normalise").refused()
