@@ -200,7 +200,7 @@ def resolve(
 
 
 def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
-    """Return a copy of the parameters of an inversion with some options of the stage "edit" replaced, checked.
+    """Return a copy of the parameters of an inversion, which are checked, with options of the stage "edit" replaced.
 
     Files that have changed since the parameters were created are read again.
 
@@ -211,7 +211,8 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
     given = renamed(given)
     check_names(given, type(params), ("edit",), what)
     revised = dataclasses.replace(params, **given)
-    check_params(network, revised)
+    if given:
+        check_params(network, revised)
     if revised == params:
         params.read_files()  # those of an inversion that was opened from a file have not been read
         if revised.hashes == params.hashes:

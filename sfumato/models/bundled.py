@@ -19,18 +19,21 @@ class BundledModel:
     Attributes:
         name: name for `load_model`.
         folder: its diffusers pipeline folder.
-        summary: one-line description from its `sfumato.json`.
     """
 
     name: str
     folder: Path
-    summary: str
+
+    @property
+    def summary(self) -> str:
+        """One-line description from its `sfumato.json`."""
+        return str(read_settings(self.folder).get("summary", ""))
 
 
 def list_models() -> list[BundledModel]:
     """The bundled models, sorted by name."""
     folders = sorted(index.parent for index in BUNDLED.glob("*/model_index.json"))
-    return [BundledModel(each.name, each, read_settings(each).get("summary", "")) for each in folders]
+    return [BundledModel(each.name, each) for each in folders]
 
 
 def bundled_path(name: str) -> Path:

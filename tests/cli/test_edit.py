@@ -1,13 +1,19 @@
 """`sfumato edit`, `invert` and `recipe`, on tiny models."""
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sfumato.images import read
 from sfumato.images.recipe import read_recipe
 from sfumato.inversion import Inversion
+from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.metrics.evaluator import SHIPPED
+from sfumato.models.diffusion_model import DiffusionModel
 
 FAST = ("--steps", 6, "--skip", 1)
 
@@ -301,6 +307,28 @@ def test_an_inversion_is_read_once(sfumato, tiny_sd_folder, monkeypatch, tiles):
     found = sfumato("edit", "x.safetensors", "--to", "green apple", "-o", "out.png", *model, "--json")
     assert found.json["parameters"]["method"] == "ddim", found.err
     assert read == ["x.safetensors"]
+
+
+def test_everything_is_read_encoded_and_checked_once(edit, monkeypatch):
+    """The values of the options are checked before a model is loaded, then once more with the defaults of the model."""
+    Image.new("L", (30, 22), 255).save("mask.png")
+    counts = Counter()
+
+    def count(target, name, key):
+        function = getattr(target, name)
+
+        def counting(*arguments, **options):
+            counts.update(key(*arguments))
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(target, name, counting)
+
+    count(read, "_file", lambda source: [Path(source).name])
+    count(DiffusionModel, "condition", lambda model, prompts: [prompts] if isinstance(prompts, str) else prompts)
+    count(EditFriendlyParams, "check", lambda params: ["check"])
+    run = edit("--mask", "mask.png", "--negative-prompt", "flat")
+    assert run.code == 0, run.err
+    assert counts == {"photo.png": 1, "mask.png": 1, "red apple": 1, "green apple": 1, "flat": 1, "": 1, "check": 2}
 
 
 def test_incompatible_methods_are_rejected(sfumato, tiny_sd_folder):
