@@ -23,6 +23,15 @@ torch.set_num_threads(1)
 diffusers_speed.install()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow modules first.
+
+    pytest-xdist moves tests from the end of the list to the worker that is done first, which repeats the fixtures of
+    their modules. Those of slow modules are slow, too.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish() -> None:
     """Exclude all imported objects from garbage collection, which saves time."""
     gc.collect()

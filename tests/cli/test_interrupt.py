@@ -12,6 +12,8 @@ from sfumato import cli
 from sfumato.cli import main, progress
 from sfumato.errors import NonFinite
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 

@@ -21,6 +21,8 @@ from sfumato.data import emoji
 from sfumato.models import bundled
 from tests.cli import reader
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 PROVIDED = ("", "images of yours")

@@ -23,6 +23,8 @@ from tests.data import fake
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_image
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = {
     "SIGINT": (signal.SIGINT,),
     "SIGINT twice": (signal.SIGINT, signal.SIGINT),

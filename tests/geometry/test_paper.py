@@ -18,6 +18,8 @@ from sfumato.bench.items import ItemImages
 from sfumato.core.noise import gaussian
 from sfumato.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["sd", "ddpm"])
 def measured(request, tiny_folder, tmp_path_factory):

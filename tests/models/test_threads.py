@@ -19,6 +19,8 @@ from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace
 from tests.tiny import tiny_image
 
+pytestmark = pytest.mark.slow
+
 IMAGE, OTHER = tiny_image(32, 32), tiny_image(24, 32, seed=1)
 THREADS, JOBS, EACH = 8, 25, 10
 WAIT = 600

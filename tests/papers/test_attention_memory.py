@@ -13,6 +13,8 @@ from benchmarks.stand_in import build
 from sfumato.models.layout import attention_layers, decoder
 from sfumato.models.load import load_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_every_case_runs(case, tiny_sd_folder):

@@ -21,6 +21,8 @@ from sfumato.shifts.attention_guidance import CrossAttentionGuidance
 from tests.exact.toy import finished
 from tests.tiny import tiny_image
 
+pytestmark = pytest.mark.slow
+
 STEPS, SKIP = 6, 2
 KEPT = STEPS - SKIP
 TOGETHER = 16

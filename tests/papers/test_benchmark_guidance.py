@@ -14,6 +14,8 @@ from sfumato.methods.generate import generate
 from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 GUIDED = STEPS // 2
 

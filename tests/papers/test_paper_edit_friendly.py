@@ -12,6 +12,8 @@ from papers.ddpm_noise_space import claims, comparison, recolouring, shifting
 from sfumato.errors import BadInput
 from tests.tiny import tiny_image
 
+pytestmark = pytest.mark.slow
+
 PAGE = f"before\n{page.BEGIN}\noutdated\n{page.END}\nafter\n"
 
 

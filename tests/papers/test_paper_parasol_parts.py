@@ -21,6 +21,8 @@ from sfumato.style.tokens import Parasol
 from tests.style.small import random_tokens, save_parasol
 from tests.tiny import tiny_image
 
+pytestmark = pytest.mark.slow
+
 SIDE = 32
 
 

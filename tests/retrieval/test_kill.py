@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks.index_kills import Trial, main
 from sfumato.retrieval.columns import VECTORS
 from sfumato.retrieval.files import image_files
 from sfumato.retrieval.index import ImageIndex
 from tests.retrieval.conftest import indexed
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import sys

@@ -20,6 +20,8 @@ from sfumato.models.bundled import bundled_parasol
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import Parasol
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = {each.path.stem: each for each in examples()}
 
 

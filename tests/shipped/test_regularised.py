@@ -1,10 +1,13 @@
 """Regularised inversion on the shipped model: its noise passes the tests of normality that plain DDIM's does."""
 
+import pytest
 import torch
 
 import sfumato
 from sfumato.examples import examples
 from tests.exact.test_regularised import not_normal
+
+pytestmark = pytest.mark.slow
 
 
 def kurtosis(noise):

@@ -22,6 +22,8 @@ from sfumato.models.bundled import bundled_path
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(sfumato.__file__).parent / "examples"
 LIMIT = 80_000_000
 

@@ -7,6 +7,8 @@ import pytest
 from sfumato.train.checkpoint import newest_checkpoint, valid_checkpoints
 from tests.train.killed import many_lives
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(1800)
 def test_run_killed_twenty_times_equals_an_uninterrupted_run(tmp_path):

@@ -17,6 +17,8 @@ from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from tests.train.small import AUTOENCODER, DUAL_ENCODER, UNET, small_recipe, trained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def autoencoder(image_folder, tmp_path_factory):

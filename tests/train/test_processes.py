@@ -24,7 +24,7 @@ ABORTED = "terminate called without an active exception"
 ATTEMPTS, PATIENCE = 3, 150
 
 # The run time is not tested; the limits only end a hang.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def two_processes(make_folder):

@@ -14,6 +14,8 @@ from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from tests.train.small import AUTOENCODER, DUAL_ENCODER, UNET, small_recipe, trained
 
+pytestmark = pytest.mark.slow
+
 
 def with_run(recipe, **changes):
     return dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, **changes))
