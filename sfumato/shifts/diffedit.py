@@ -9,13 +9,13 @@ match the target prompt:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
+from sfumato.core.condition import Condition
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.state import Denoiser
 from sfumato.core.step import diffuse
@@ -25,8 +25,8 @@ from sfumato.core.step import diffuse
 def disagreement(
     network: Denoiser,
     x0: Float[Tensor, "b c h w"],
-    source: Any,
-    target: Any,
+    source: Condition,
+    target: Condition,
     *,
     t: int,
     seeds: Sequence[int],
