@@ -118,7 +118,7 @@ def test_report_is_json_with_the_expected_entries(inverted):
     assert report["reconstruction_latent_max_error"] <= 1e-6
     assert report["seconds"] > 0
     assert report["network_evaluations"]["calls"] > 0
-    assert report["parameters"]["skip"] == 3, "the default share of the steps: 36 of 100"
+    assert report["parameters"]["skip"] == 3, "the default fraction of the steps: 36 of 100"
     assert set(report["metrics"]) >= {"edit_psnr", "edit_ssim", "autoencoder_psnr"}
     assert report["inversion"]["images"][1]["size"] == [40, 24]
 
