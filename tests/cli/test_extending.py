@@ -148,8 +148,8 @@ def test_the_command_runs(sfumato, folder):
 
 
 def test_command_that_cannot_be_imported_is_reported(sfumato, monkeypatch, tmp_path_factory):
-    entries = {"sfumato.commands": {"broken": "careless.command"}}
-    folder = tmp_path_factory.mktemp("careless")  # bytecode is cached in it
-    third_party.install_package(monkeypatch, folder, "careless", {"command": "import nosuch"}, entries)
-    assert "the command 'broken' of the package careless cannot be loaded" in sfumato("broken").refused()
+    entries = {"sfumato.commands": {"broken": "failing.command"}}
+    folder = tmp_path_factory.mktemp("failing")  # bytecode is cached in it
+    third_party.install_package(monkeypatch, folder, "failing", {"command": "import nosuch"}, entries)
+    assert "the command 'broken' of the package failing cannot be loaded" in sfumato("broken").refused()
     assert sfumato("methods").code == 0

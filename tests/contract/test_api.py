@@ -334,6 +334,6 @@ def test_unusable_dual_encoder_is_found_before_the_first_step(with_dual_encoder)
     assert count.calls == 0
 
 
-def test_methods_of_other_packages_are_found(strangers, sd):
-    strangers("lender", "borrowed")
-    assert len(sd.invert(IMAGE, "red cat", method="borrowed", steps=3).edit("green dog")) == 1
+def test_methods_of_other_packages_are_found(install_method, sd):
+    install_method("thirdparty", "added")
+    assert len(sd.invert(IMAGE, "red cat", method="added", steps=3).edit("green dog")) == 1

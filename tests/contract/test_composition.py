@@ -128,9 +128,9 @@ def test_methods_without_default_effect_act_with_options(inverted_by, name):
 @pytest.mark.parametrize("names", PAIRS, ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pair_is_composed_or_refused(sd, inverted_by, plain_edit, kind, names):
-    strangers = [name for name in names if kind not in METHODS.find(name).accepts]
-    if strangers:
-        message = f"{strangers[0]} edits inversions by .*, not by {kind}"
+    refusing = [name for name in names if kind not in METHODS.find(name).accepts]
+    if refusing:
+        message = f"{refusing[0]} edits inversions by .*, not by {kind}"
     elif set(names) in EXCLUSIVE:
         message = "replace"
     else:

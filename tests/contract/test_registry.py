@@ -26,8 +26,8 @@ from tests.style.small import save_parasol
 from tests.third_party import method as code_of
 
 
-def test_method_module_in_the_folder_is_registered(strangers, monkeypatch, tmp_path):
-    """The fixture `strangers` makes the registry load its modules again."""
+def test_method_module_in_the_folder_is_registered(install_method, monkeypatch, tmp_path):
+    """The fixture `install_method` makes the registry load its modules again."""
     (tmp_path / "dropped_in.py").write_text(code_of("dropped-in", handles=("latent",)))
     (tmp_path / "helper_of_methods.py").write_text("VALUE = 1")
     monkeypatch.setattr(sfumato.methods, "__path__", [*sfumato.methods.__path__, str(tmp_path)])
@@ -35,10 +35,10 @@ def test_method_module_in_the_folder_is_registered(strangers, monkeypatch, tmp_p
     assert list(METHODS) == sorted(METHODS)
 
 
-def test_method_of_another_package_is_loaded_once(strangers):
-    strangers("lender", "borrowed", handles=("attention", "noise"))
-    assert METHODS.find("borrowed").handles == ("attention", "noise")
-    assert METHODS["borrowed"] is METHODS["borrowed"]
+def test_method_of_another_package_is_loaded_once(install_method):
+    install_method("thirdparty", "added", handles=("attention", "noise"))
+    assert METHODS.find("added").handles == ("attention", "noise")
+    assert METHODS["added"] is METHODS["added"]
     assert METHODS.unloaded == []
 
 
@@ -53,16 +53,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_failing_package_is_reported_and_others_are_loaded(strangers, reason):
-    strangers("careless", "broken", **BROKEN[reason])
-    strangers("lender", "borrowed")
+def test_failing_package_is_reported_and_others_are_loaded(install_method, reason):
+    install_method("failing", "broken", **BROKEN[reason])
+    install_method("thirdparty", "added")
     known = METHODS
-    assert {"borrowed", "edit-friendly", "ddim"} <= set(known)
+    assert {"added", "edit-friendly", "ddim"} <= set(known)
     assert "broken" not in known
     (failure,) = METHODS.unloaded
-    assert (failure.name, failure.package) == ("broken", "careless")
+    assert (failure.name, failure.package) == ("broken", "failing")
     assert reason in failure.reason
-    with pytest.raises(BadInput, match="'broken' of the package careless cannot be loaded") as caught:
+    with pytest.raises(BadInput, match="'broken' of the package failing cannot be loaded") as caught:
         METHODS.find("broken")
     assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="there is no method 'nosuch'; choose from"):
