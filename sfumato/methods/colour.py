@@ -54,7 +54,7 @@ class ColourParams(Params):
     colour: str = option("red", 'target colour in CSS notation: "red", "#3366cc", "hsl(120, 60%, 50%)"', stage="edit")
     amount: float = option(
         1.0,
-        "strength s of eq. 7: how far each noise map moves towards the colour; small values give mixtures of the "
+        "s of eq. 7: how far each noise map moves towards the colour; small values give mixtures of the "
         "colours, 0 reconstructs the image",
         stage="edit",
         low=0,

@@ -49,7 +49,7 @@ class EnergyGuidance(Shift):
 
     Attributes:
         terms: the terms with their weights.
-        scale: v, the guidance strength; with the gradient "unit", the root mean square of the change.
+        scale: v, the weight of the gradient; with the gradient "unit", the root mean square of the change.
         schedule: which steps are guided.
         gradient: normalisation of the gradient, see `Gradient`.
         name: name of the energy in error messages.
