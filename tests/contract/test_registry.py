@@ -21,8 +21,7 @@ from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers
 from sfumato.models.encoder_half import EncoderHalf
 from sfumato.models.taps import FromSource
-from tests.delta import delta_of
-from tests.style.small import save_parasol
+from tests.contract.composed import acting
 from tests.third_party import method as code_of
 
 
@@ -135,16 +134,6 @@ def candidates(method):
             yield dataclasses.replace(plain, **{name: value})
 
 
-def with_file(method, network, folder):
-    """Parameters with a file, for methods that have no effect without one."""
-    if method.name == "parasol":
-        return [method.params(steps=STEPS, skip=0, style_text="flat", **save_parasol(folder, network))]
-    if method.name != "asyrp":
-        return []
-    delta_of(network, (8, 8), STEPS).save(folder / "delta.safetensors")
-    return [method.params(steps=STEPS, skip=0, delta=str(folder / "delta.safetensors"))]
-
-
 def allowed(params, network, job):
     try:
         params.check()
@@ -173,7 +162,8 @@ def test_declared_handles_match_the_shifts(method, sd, tmp_path):
         network=job.guidance, x_t=x[0], condition=own,
     )  # fmt: skip
     calls = network.count.calls
-    every = [*candidates(method), *with_file(method, network, tmp_path)]
+    options = acting(method.name, network, tmp_path, STEPS)
+    every = [*candidates(method), method.params(steps=STEPS, skip=0, **options)]
     tried = [params for params in every if allowed(params, network, job)]
     found = [shift for params in tried for shift in method.shifts(job, params)]
     moved = set().union(*(moved_by(shift, state) for shift in found))
