@@ -14,7 +14,7 @@ from sfumato.methods.registry import method
 {before}
 @method(
     {name!r},
-    summary="a test of strangers",
+    summary="a method of a test",
     params=EditFriendlyParams,
     inversion="edit-friendly",
     handles={handles!r},
@@ -70,7 +70,7 @@ def method(name, before="", after="", handles=()):
     return METHOD.format(name=name, before=before, after=after, handles=handles)
 
 
-def install(monkeypatch, folder, registry, name, code, package="lender"):
+def install(monkeypatch, folder, registry, name, code, package="thirdparty"):
     """Install a package with one module and one entry point for the duration of a test."""
     install_package(monkeypatch, folder, package, {"module": code}, {registry.group: {name: f"{package}.module"}})
     read_again(monkeypatch, registry)

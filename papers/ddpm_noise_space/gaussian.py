@@ -14,6 +14,7 @@ variance of z_t is (1 - abar_t) / (1 - abar_{t-1}), which is 1 except for the la
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
 from sfumato.core.noise import gaussian
 from sfumato.core.schedule import Schedule
-from sfumato.core.state import StepEnd
+from sfumato.core.state import NetworkTap, StepEnd
 from sfumato.core.step import per_row, sigma
 from sfumato.inversion import invert_edit_friendly, invert_native
 
@@ -43,7 +44,7 @@ class GaussianDenoiser:
 
     schedule: Schedule
 
-    def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
+    def predict(self, x: Tensor, t: int | Tensor, cond: Condition, taps: Sequence[NetworkTap] | None = None) -> Tensor:
         """The optimal prediction of the noise; `cond` and `taps` are ignored."""
         rows = [t] * len(x) if isinstance(t, int) else t.tolist()
         abar = per_row([self.schedule.abar(each) for each in rows], x).to(x.dtype)

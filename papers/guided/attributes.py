@@ -1,6 +1,6 @@
 """Delta-h (Asyrp, arXiv 2210.10960) against text edits on true pairs, at equal change outside the attribute's region.
 
-A pair is an emoji drawn with and without the attribute in one style. Both methods are applied at several strengths;
+A pair is an emoji drawn with and without the attribute in one style. Both methods are applied with several settings;
 each image compares the distance to the true drawing at the same change of the pixels that the true drawing leaves
 unchanged.
 """
@@ -23,7 +23,7 @@ AMOUNTS = (0.5, 1.0, 2.0, 4.0)
 SCALES = (1.5, 2.5, 3.5, 5.0)
 """Guidance scales of the text edit (edit-friendly inversion)."""
 Edited: TypeAlias = Sequence[Sequence[Pixels]]
-"""Edited images by strength and pair."""
+"""Edited images by setting and pair."""
 
 TONES = ("girl", "old woman", "baby", "woman")
 ATTRIBUTES: dict[str, dict[str, str]] = {
@@ -83,7 +83,7 @@ def read(study: Study, attribute: str) -> Pairs:
 
 
 def measure(study: Study) -> Numbers:
-    """By attribute and method: one list per strength of the distance to the true drawing and of the change outside."""
+    """By attribute and method: one list per setting of the distance to the true drawing and of the change outside."""
     numbers: Numbers = {}
     for attribute, file in study.deltas.items():
         pairs = read(study, attribute)
@@ -102,7 +102,7 @@ def measure(study: Study) -> Numbers:
 
 
 def scores(study: Study, pairs: Pairs, edited: Edited) -> dict[str, list[list[float]]]:
-    """LPIPS and RMS distance to the true drawing, and change outside the mask, by strength and pair."""
+    """LPIPS and RMS distance to the true drawing, and change outside the mask, by setting and pair."""
     truths = 2 * as_tensor(pairs.truths) - 1
     with torch.no_grad():
         perceptual = [study.evaluator.perceptual(2 * as_tensor(images) - 1, truths).tolist() for images in edited]
@@ -124,8 +124,8 @@ def outside(source: Pixels, edit: Pixels, mask: NDArray[np.bool_]) -> float:
 def at_equal_change(numbers: Numbers, amount: int, metric: str) -> tuple[list[float], list[float]]:
     """Distances to the true drawing of delta-h at AMOUNTS[amount], and of the text edit at the same change outside.
 
-    The distance of the text edit is interpolated between the unchanged image and its strengths, ordered by their
-    change. Where delta-h changes more than all of them, the text edit is that of the largest change.
+    The distance of the text edit is interpolated between the unchanged image and the edits at all guidance scales,
+    ordered by their change. Where delta-h changes more than all of them, the text edit is that of the largest change.
     """
     own, change = numbers["asyrp"][metric][amount], numbers["asyrp"]["outside"][amount]
     text = []

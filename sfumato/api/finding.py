@@ -1,16 +1,19 @@
 """Search for global directions of a model from sampled latents, and text directions between two words."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_prompts, check_seeds, height_and_width, resolve
 from sfumato.api.group import at_once, guided
 from sfumato.api.loaded import Loaded
 from sfumato.errors import BadInput
-from sfumato.geometry import BottleneckMap, Directions, Pool, find_directions
+from sfumato.geometry import BottleneckMap, Directions, find_directions
 from sfumato.geometry.directions import Kind
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.geometry.search import check_search
@@ -71,47 +74,72 @@ def search_directions(
     network = model.network
     given = {name: value for name, value in (("steps", steps), ("guidance_scale", guidance_scale)) if value is not None}
     params = resolve(network, GenerateParams, given, stages=("generate",), section="generate", what="directions")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise BadInput(f"samples must be an integer of at least 2, not {samples!r}.")
-    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 < time <= 1:
-        raise BadInput(f"time must be above 0 and at most 1, not {time!r}.")
-    check_seeds([seed])
-    check_prompts_suffice(network, "search_directions")
-    prompts = as_list(prompts)
-    each = check_prompts(network, prompts, "prompt", empty=True)
-    if len(each) > samples:
-        raise BadInput(
-            f"{len(each)} prompts need at least as many samples, not {samples}: give fewer prompts, or more samples."
-        )
-    texts = list(islice(cycle(each), samples))
+    _check_sampling(samples, time, seed)
+    texts = _texts(network, prompts, samples)
     latent = network.latent_shape(*height_and_width(network, size))
-    timesteps = network.schedule.timesteps(params.steps)
     step = min(round((1 - time) * params.steps), params.steps - 1)
-    pool: Pool = None if keep_positions else "sum"
-    shape = torch.empty(samples, *latent, device="meta")
-    check_search(BottleneckMap(network, timesteps[step], None, pool, chunk), shape, n, kind, names)
+    t = network.schedule.timesteps(params.steps)[step]
+    f = BottleneckMap(network, t, None, None if keep_positions else "sum", chunk)
+    check_search(f, torch.empty(samples, *latent, device="meta"), n, kind, names)
 
-    def report(what: str, done: int) -> None:
+    def report(stage: str, done: int) -> None:
         if callback is not None:
-            callback(what, done, samples)
+            callback(stage, done, samples)
 
-    parts: list[Tensor] = []
-    for part in sample_latents(network, texts, latent, params, step, seed):
-        parts.append(part)
-        report("latent", sum(map(len, parts)))
+    x = _sampled(network, texts, latent, params, step, seed, partial(report, "latent"))
     pixels = latent[1] * network.factor, latent[2] * network.factor
-    f = BottleneckMap(network, timesteps[step], network.condition(texts, size=pixels), pool, chunk)
     return find_directions(
-        f,
-        torch.cat(parts),
+        replace(f, condition=network.condition(texts, size=pixels)),
+        x,
         n,
         steps=params.steps,
         step=step,
         kind=kind,
         names=names,
-        prompts=prompts,
-        callback=lambda done: report("basis", done),
+        prompts=as_list(prompts),
+        callback=partial(report, "basis"),
     )
+
+
+def _check_sampling(samples: int, time: float, seed: int) -> None:
+    """Check the arguments of `search_directions` that choose the samples. Raises BadInput."""
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
+        raise BadInput(f"samples must be an integer of at least 2, not {samples!r}.")
+    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 < time <= 1:
+        raise BadInput(f"time must be above 0 and at most 1, not {time!r}.")
+    check_seeds([seed])
+
+
+def _texts(network: DiffusionModel, prompts: str | Sequence[str], samples: int) -> list[str]:
+    """One prompt per sample: `prompts`, repeated cyclically.
+
+    Raises:
+        BadInput: a prompt cannot be used, there are more prompts than samples, or the network needs other inputs.
+    """
+    check_prompts_suffice(network, "search_directions")
+    each = check_prompts(network, as_list(prompts), "prompt", empty=True)
+    if len(each) > samples:
+        raise BadInput(
+            f"{len(each)} prompts need at least as many samples, not {samples}: give fewer prompts, or more samples."
+        )
+    return list(islice(cycle(each), samples))
+
+
+def _sampled(
+    network: DiffusionModel,
+    texts: Sequence[str],
+    latent: tuple[int, int, int],
+    params: GenerateParams,
+    step: int,
+    seed: int,
+    report: Callable[[int], None],
+) -> Float[Tensor, "samples c h w"]:
+    """All latents of `sample_latents`; `report` is called with the number of finished samples."""
+    parts: list[Tensor] = []
+    for part in sample_latents(network, texts, latent, params, step, seed):
+        parts.append(part)
+        report(sum(map(len, parts)))
+    return torch.cat(parts)
 
 
 def compute_text_direction(model: Loaded, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:

@@ -27,13 +27,13 @@ class Journal:
     Args:
         folder: folder of the journal; it is created if it does not exist.
         about: fields that describe the measurement, as JSON values; they must equal those of an existing journal.
-        beside: further fields of the first line, such as versions and device, which may differ between runs.
+        provenance: further fields of the first line, such as versions and device, which may differ between runs.
 
     Raises:
         BadInput: the journal belongs to another measurement, is damaged, or is being written by another process.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             check_inside(folder, NAME)
@@ -48,19 +48,19 @@ class Journal:
             self._file.close()
             raise BadInput(f"another run is writing to {folder}: wait for it, or choose another --out.") from error
         try:
-            self.records = self._read(folder, dict(about), dict(beside or {}))
+            self.records = self._read(folder, dict(about), dict(provenance or {}))
         except BaseException:
             self._file.close()
             raise
 
-    def _read(self, folder: Path, about: Record, beside: Record) -> dict[tuple[str, str], Record]:
+    def _read(self, folder: Path, about: Record, provenance: Record) -> dict[tuple[str, str], Record]:
         """Read the records of an earlier run; an incomplete last line of a killed process is removed."""
         self._file.seek(0)
         lines = self._lines(f"{folder / NAME} is damaged:")
         first = next(lines, None)
         if first is None:
             self._file.truncate(0)
-            self._write(about | beside)
+            self._write(about | provenance)
             return {}
         records = list(lines)
         if not isinstance(first, dict) or not all(map(_is_record, records)):

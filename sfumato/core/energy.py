@@ -8,14 +8,15 @@ gradient of the energy that it declared.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.rows import TARGET
-from sfumato.core.state import Denoiser, StepState, check_finite
+from sfumato.core.state import Denoiser, NetworkTap, StepState, check_finite
 
 Value: TypeAlias = Callable[[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], Float[Tensor, " b"]]
 """Maps x_t and its predicted noise, both with gradient history, to one energy per image."""
@@ -36,7 +37,7 @@ class Energy:
     """
 
     value: Value
-    taps: Sequence[Any] = ()
+    taps: Sequence[NetworkTap] = ()
     under: str = TARGET
     name: str = "an energy"
 
@@ -45,7 +46,7 @@ def gradients(
     network: Denoiser,
     state: StepState,
     energies: Mapping[int, Energy],
-    conditions: Mapping[str, Any],
+    conditions: Mapping[str, Condition],
 ) -> tuple[dict[int, Float[Tensor, "b c h w"]], dict[int, Float[Tensor, " b"]], dict[str, Float[Tensor, "b c h w"]]]:
     """Compute the gradients of all energies with respect to x_t.
 
@@ -65,7 +66,7 @@ def gradients(
     count, taps = len(conditions), [tap for energy in energies.values() for tap in energy.taps]
     names = list(conditions)
     only = names == [TARGET]
-    joined = conditions[TARGET] if only else type(conditions[names[0]]).join(conditions)
+    joined = conditions[TARGET] if only else Condition.join(conditions)
     with torch.enable_grad():
         x = state.x_t.detach().requires_grad_()
         eps = network.predict(x.repeat(count, 1, 1, 1), state.t, joined, [*taps, *state.taps])

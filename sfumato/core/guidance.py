@@ -10,15 +10,16 @@ eq. 3): e_0 is unconditional, the term with the image only has the weight s_I - 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.rows import NEGATIVE, TARGET
 from sfumato.core.schedule import Schedule
-from sfumato.core.state import Denoiser
+from sfumato.core.state import Denoiser, NetworkTap
 
 Weights: TypeAlias = tuple[float, ...] | Callable[[int], tuple[float, ...]]
 """One weight per image, constant or as a function of the timestep."""
@@ -35,7 +36,7 @@ class Term:
     """
 
     name: str
-    condition: Any
+    condition: Condition | None
     weights: Weights = ()
 
     def at(self, t: int) -> tuple[float, ...]:
@@ -71,9 +72,13 @@ class Guided:
         """Weight of the run's condition at the last (noisiest) training timestep, one per image."""
         return self._own().at(len(self.schedule) - 1)
 
-    def condition_of(self, name: str) -> Any:
-        """Return the condition of the term with this name. Raises KeyError if there is no such term."""
-        return {term.name: term.condition for term in self.terms}[name]
+    def condition_of(self, name: str) -> Condition:
+        """Return the condition of the term with this name, other than that of the run.
+
+        Raises:
+            KeyError: there is no such term, or its condition is that of the run.
+        """
+        return {term.name: term.condition for term in self.terms if term.condition is not None}[name]
 
     def calls(self, t: int) -> int:
         """Return the number of rows per image of one evaluation at timestep t, i.e. of evaluated terms."""
@@ -87,8 +92,8 @@ class Guided:
         self,
         x: Float[Tensor, "b c h w"],
         t: int | Tensor,
-        cond: Any,
-        taps: Any = None,
+        cond: Condition,
+        taps: Sequence[NetworkTap] | None = None,
         known: Mapping[str, Float[Tensor, "b c h w"]] | None = None,
         apart: Sequence[str] = (),
     ) -> Float[Tensor, "b c h w"]:
@@ -144,7 +149,7 @@ class Guided:
         return first + [term for term in others if any(map(any, map(term.at, levels))) or term.condition is None]
 
 
-def classifier_free(network: Denoiser, negative: Any, guidance_scale: Sequence[float]) -> Guided:
+def classifier_free(network: Denoiser, negative: Condition | None, guidance_scale: Sequence[float]) -> Guided:
     """Classifier-free guidance: eps = eps(x, negative) + s (eps(x, condition) - eps(x, negative)).
 
     If every s is 1, the negative prediction cancels and is not evaluated.
@@ -159,17 +164,21 @@ def classifier_free(network: Denoiser, negative: Any, guidance_scale: Sequence[f
 
 
 def _predict(
-    network: Denoiser, x: Tensor, t: int | Tensor, conditions: Mapping[str, Any], taps: Any
+    network: Denoiser,
+    x: Tensor,
+    t: int | Tensor,
+    conditions: Mapping[str, Condition],
+    taps: Sequence[NetworkTap] | None,
 ) -> dict[str, Float[Tensor, "b c h w"]]:
     """Predicted noises under all conditions, in one forward pass."""
     if not conditions:
         return {}
     if len(conditions) == 1:
         ((name, condition),) = conditions.items()
-        named = condition if name == TARGET else type(condition).join(conditions)
+        named = condition if name == TARGET else Condition.join(conditions)
         return {name: _full(network.predict(x, t, named, taps))}
     count = len(conditions)
-    joined = type(next(iter(conditions.values()))).join(conditions)
+    joined = Condition.join(conditions)
     every = t if isinstance(t, int) else t.repeat(count)
     eps = _full(network.predict(x.repeat(count, 1, 1, 1), every, joined, taps))
     return dict(zip(conditions, eps.chunk(count), strict=True))

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.energy import gradients
 from sfumato.core.guidance import Guided, Term
 from sfumato.core.noise import gaussian_batch
@@ -31,7 +32,7 @@ def reverse(
     network: Denoiser,
     x: Float[Tensor, "b c h w"],
     timesteps: Sequence[int],
-    condition: object,
+    condition: Condition,
     *,
     eta: float,
     noise_maps: NoiseMaps,

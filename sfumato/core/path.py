@@ -12,16 +12,16 @@ from itertools import pairwise
 from sfumato.errors import BadInput
 
 
-def first_at(share: float | int, count: int) -> int:
-    """Return the smallest index i of `count` steps or timesteps with i >= share * count.
+def first_at(fraction: float | int, count: int) -> int:
+    """Return the smallest index i of `count` steps or timesteps with i >= fraction * count.
 
     Floating-point errors of the product are removed: 0.55 * 100 gives 55, although it is 55.00000000000001 in float64.
 
     Args:
-        share: fraction of the run, 0 to 1.
+        fraction: fraction of the run, 0 to 1.
         count: number of steps of the run, or of training timesteps.
     """
-    product = share * count
+    product = fraction * count
     nearest = round(product)
     return nearest if math.isclose(product, nearest, rel_tol=1e-9) else math.ceil(product)
 

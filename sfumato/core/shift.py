@@ -6,14 +6,15 @@ of an inversion and a list of shifts. A shift overrides the hooks of the handles
 their input. Shifts are applied in the order of the list: each one receives the value that the previous one returned.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.energy import Energy
 from sfumato.core.guidance import Guided
-from sfumato.core.state import StepMean, StepNoise, StepState
+from sfumato.core.state import NetworkTap, StepMean, StepNoise, StepState
 from sfumato.errors import BadInput
 
 WORDS = "the words of the prompt"
@@ -70,7 +71,7 @@ class Shift:
         """
         return ()
 
-    def condition(self, state: StepState, condition: Any) -> Any:
+    def condition(self, state: StepState, condition: Condition) -> Condition:
         """Change the condition c of the network, which has one row per image."""
         return condition
 
@@ -78,7 +79,7 @@ class Shift:
         """Change the guidance: the weighted sum of predictions that gives eps, such as PARASOL's two modalities."""
         return guided
 
-    def taps(self, state: StepState) -> Any:
+    def taps(self, state: StepState) -> NetworkTap | None:
         """Return a tap that reads or replaces features or attention maps (h, f_l, A) of the network, or None."""
         return None
 
@@ -110,7 +111,7 @@ class Shift:
         """Change the predicted noise eps after guidance; both P_t and D_t are computed from it."""
         return eps
 
-    def prediction_taps(self, state: StepNoise) -> Any:
+    def prediction_taps(self, state: StepNoise) -> NetworkTap | None:
         """Return a tap for a second evaluation, whose noise is used for P_t but not for D_t (Asyrp), or None.
 
         If `taps` returns a `sfumato.models.encoder_half.EncoderHalf`, the second evaluation can reuse the encoder half

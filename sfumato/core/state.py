@@ -4,16 +4,22 @@ A step creates these states one after the other; each class adds fields to the p
 the state with all quantities that were computed before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.schedule import Schedule
 from sfumato.errors import NonFinite
+
+NetworkTap: TypeAlias = Any
+"""A tap of the network: an object of a class in `sfumato.models.taps`, `.attention` or `.encoder_half`, which reads or
+replaces features or attention maps. These classes have no member in common, and the loop needs none: it only passes
+the taps of the shifts to the network."""
 
 
 @runtime_checkable
@@ -24,7 +30,7 @@ class Denoiser(Protocol):
     def schedule(self) -> Schedule:
         """The noise schedule that the network was trained with."""
 
-    def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
+    def predict(self, x: Tensor, t: int | Tensor, cond: Condition, taps: Sequence[NetworkTap] | None = None) -> Tensor:
         """Predict the noise.
 
         Args:
@@ -70,10 +76,10 @@ class StepState:
     sigma: float
     network: Denoiser
     x_t: Float[Tensor, "b c h w"]
-    condition: Any = None
+    condition: Condition
     visit: int = 0
     source: Mapping[int, Float[Tensor, "b c h w"]] = field(default_factory=dict)
-    taps: tuple[Any, ...] = ()
+    taps: tuple[NetworkTap, ...] = ()
     gradients: Mapping[int, Float[Tensor, "b c h w"]] = field(default_factory=dict)
     values: Mapping[int, Float[Tensor, " b"]] = field(default_factory=dict)
     refinements: int = 0

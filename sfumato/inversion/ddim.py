@@ -31,7 +31,7 @@ from sfumato.inversion.registry import inversion
 def invert_ddim(
     guided: Guided,
     x0: Float[Tensor, "b c h w"],
-    condition: Any,
+    condition: Condition,
     *,
     steps: int,
     refine: int = 0,
@@ -69,7 +69,7 @@ def invert_ddim(
 def _inversion_step(
     guided: Guided,
     x_prev: Float[Tensor, "b c h w"],
-    condition: Any,
+    condition: Condition,
     i: int,
     steps: int,
     t: int,

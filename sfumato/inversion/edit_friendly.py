@@ -43,7 +43,7 @@ def independent_latents(
 def invert_edit_friendly(
     guided: Guided,
     x0: Float[Tensor, "b c h w"],
-    condition: Any,
+    condition: Condition,
     *,
     steps: int,
     eta: float = 1.0,

@@ -9,13 +9,14 @@ accumulate.
 """
 
 from collections.abc import Generator, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepEnd, check_finite
 from sfumato.core.step import combine, direction, noise_in, noise_map, predict_x0, sigma, step
@@ -28,7 +29,7 @@ def extract_noise_maps(
     guided: Guided,
     x: Latents,
     timesteps: list[int],
-    condition: Any,
+    condition: Condition,
     *,
     eta: float,
     exact: bool = False,
@@ -64,13 +65,13 @@ def extract_noise_maps(
     return x, z
 
 
-def _one_by_one(guided: Guided, x: Latents, timesteps: list[int], condition: Any, batch: int) -> Iterator[Tensor]:
+def _one_by_one(guided: Guided, x: Latents, timesteps: list[int], condition: Condition, batch: int) -> Iterator[Tensor]:
     """eps of each step, evaluated on x_t as corrected by the previous step."""
     for i, t in enumerate(timesteps):
         yield _predict(guided, x[i], t, condition)
 
 
-def _batched(guided: Guided, x: Latents, timesteps: list[int], condition: Any, batch: int) -> Iterator[Tensor]:
+def _batched(guided: Guided, x: Latents, timesteps: list[int], condition: Condition, batch: int) -> Iterator[Tensor]:
     """eps of each step, with several timesteps per forward pass: row i * b + j is image j at step i."""
     images = x.shape[1]
     together = max(1, batch // (max(map(guided.calls, timesteps)) * images))
@@ -84,7 +85,7 @@ def _batched(guided: Guided, x: Latents, timesteps: list[int], condition: Any, b
 
 
 @torch.no_grad()
-def _predict(guided: Guided, x: Tensor, t: int | Tensor, condition: Any) -> Tensor:
+def _predict(guided: Guided, x: Tensor, t: int | Tensor, condition: Condition) -> Tensor:
     return guided.predict(x, t, condition)
 
 
@@ -97,7 +98,7 @@ def _extract(
     i: int,
     eps: Float[Tensor, "b c h w"],
     eta: float,
-    condition: Any,
+    condition: Condition,
 ) -> StepEnd:
     """Write z_t of step i to z[i], and the x_{t-1} that a replay computes to x[i + 1] unless that is x_0."""
     t, t_prev = timesteps[i], guided.schedule.previous(timesteps)[i]

@@ -52,7 +52,7 @@ def native_latents(
 def invert_native(
     guided: Guided,
     x0: Float[Tensor, "b c h w"],
-    condition: Any,
+    condition: Condition,
     *,
     steps: int,
     eta: float = 1.0,

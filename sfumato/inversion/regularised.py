@@ -18,18 +18,18 @@ do not reach this limit, and the weights are those of the authors' code.
 """
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import stream
-from sfumato.core.state import StepEnd, check_finite
+from sfumato.core.state import NetworkTap, StepEnd, check_finite
 from sfumato.core.step import mean, noise_map, to_float64
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
@@ -147,7 +147,7 @@ def rolled(x: Float[Tensor, "b c h w"], shift: Int[Tensor, "*c b"], axis: int) -
 def invert_regularised(
     guided: Guided,
     x0: Float[Tensor, "b c h w"],
-    condition: Any,
+    condition: Condition,
     *,
     steps: int,
     seeds: Sequence[int],
@@ -201,9 +201,9 @@ class Regularised(Guided):
         self,
         x: Float[Tensor, "b c h w"],
         t: int | Tensor,
-        cond: Any,
-        taps: Any = None,
-        known: Any = None,
+        cond: Condition,
+        taps: Sequence[NetworkTap] | None = None,
+        known: Mapping[str, Float[Tensor, "b c h w"]] | None = None,
         apart: Sequence[str] = (),
     ) -> Float[Tensor, "b c h w"]:
         """Predict the guided and regularised noise; where abar_t = 0, the velocity, which is not regularised."""

@@ -38,7 +38,7 @@ FEWEST = 3
 
 
 def invert_as_published(
-    guided: Guided, x0: Float[Tensor, "b c h w"], condition: Any, *, steps: int, seeds: Sequence[int]
+    guided: Guided, x0: Float[Tensor, "b c h w"], condition: Condition, *, steps: int, seeds: Sequence[int]
 ) -> Generator[StepEnd, None, Inversion]:
     """Invert as the public code: yield every step of the inversion and of the reconstruction, return the `Inversion`.
 
@@ -70,13 +70,15 @@ def invert_as_published(
     return Inversion("regularised", latents, None, tuple(timesteps), 0.0, guided.guidance_scale, tuple(seeds))
 
 
-def _reconstruction(guided: Guided, x: Tensor, timesteps: Sequence[int], condition: Any) -> Iterator[StepEnd]:
+def _reconstruction(guided: Guided, x: Tensor, timesteps: Sequence[int], condition: Condition) -> Iterator[StepEnd]:
     """DDIM from x_T."""
     return reverse(guided, x, timesteps, condition, eta=0.0, noise_maps=recorded(None))
 
 
 @torch.no_grad()
-def _inversion_step(network: Guided, x: Tensor, condition: Any, i: int, steps: int, above: int, t: int) -> StepEnd:
+def _inversion_step(
+    network: Guided, x: Tensor, condition: Condition, i: int, steps: int, above: int, t: int
+) -> StepEnd:
     """The step of the public code's scheduler from the noise level of t - 1 to that of `above` - 1."""
     abar_prev, abar = (network.schedule.abar(each - 1) for each in (t, above))
     eps = network.predict(x, t, condition)

@@ -2,7 +2,7 @@
 
 Kwon, Jeong, Uh: "Diffusion Models already have a Semantic Latent Space", ICLR 2023, arXiv 2210.10960, with DDIM
 inversion. Implemented: the asymmetric reverse process (section 3.2), delta-h from a network f(h, t) and per timestep
-(3.3), the interval of the edit and quality boosting (3.4), several attributes, and negative and interpolated strength.
+(3.3), the interval of the edit and quality boosting (3.4), several attributes, and negative and fractional amounts.
 The number of steps can differ from that in training: dh_t is scaled by (steps in training) / (steps of the run), as in
 the public code, so that its sum over the run stays the same. Several attributes are summed; the public code divides the
 sum by the square root of their number. The run is conditioned on the source prompt. Delta-h are trained with

@@ -36,7 +36,7 @@ class AttendAndExciteParams(ObjectsParams):
     step_size: float = option(20.0, "step size of the gradient on x_t in the first step", stage="edit", low=0, high=1e6)
     thresholds: str = option(
         "0: 0.05; 0.2: 0.5; 0.4: 0.8",
-        "SHARE: ATTENTION; ...: at these shares of the run, gradient steps are repeated until the attention to "
+        "FRACTION: ATTENTION; ...: at these fractions of the run, gradient steps are repeated until the attention to "
         "every object reaches this value; empty for one gradient step in every step",
         stage="edit",
     )
@@ -55,11 +55,11 @@ class AttendAndExciteParams(ObjectsParams):
         Raises:
             BadInput: the text cannot be parsed, or names a fraction twice.
         """
-        share = Range(low=0, high=1)
-        found = read_numbers("thresholds", self.thresholds, [share], 1, "SHARE: ATTENTION")
+        within = Range(low=0, high=1)
+        found = read_numbers("thresholds", self.thresholds, [within], 1, "FRACTION: ATTENTION")
         for text in found:
-            if not is_number(text) or float(text) not in share:
-                raise BadInput(f"thresholds must be SHARE: ATTENTION with shares {share}, not {text}.")
+            if not is_number(text) or float(text) not in within:
+                raise BadInput(f"thresholds must be FRACTION: ATTENTION with fractions {within}, not {text}.")
         thresholds = {float(text): threshold for text, (threshold,) in found.items()}
         if len(thresholds) < len(found):
             raise BadInput(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.errors import BadInput
 from sfumato.methods.job import Job
-from sfumato.methods.params import Params, PromptPair, option
+from sfumato.methods.params import Params, PromptPair, option, skip_option
 from sfumato.methods.registry import method
 
 if TYPE_CHECKING:
@@ -43,18 +43,12 @@ class ColourParams(Params):
         "evaluate one timestep at a time, as the replay does: reconstructs x_0 up to one rounding error; slower",
         stage="invert",
     )
-    skip: int = option(
-        0,
-        "number of first (noisiest) steps to skip; higher values preserve more of the image",
-        stage="edit",
-        low=0,
-        high=999,
-    )
+    skip: int = skip_option(0)
     guidance_scale: float = option(3.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     colour: str = option("red", 'target colour in CSS notation: "red", "#3366cc", "hsl(120, 60%, 50%)"', stage="edit")
     amount: float = option(
         1.0,
-        "strength s of eq. 7: how far each noise map moves towards the colour; small values give mixtures of the "
+        "s of eq. 7: how far each noise map moves towards the colour; small values give mixtures of the "
         "colours, 0 reconstructs the image",
         stage="edit",
         low=0,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sfumato.methods.job import Job
-from sfumato.methods.params import Params, option
+from sfumato.methods.params import Params, option, skip_option
 from sfumato.methods.registry import method
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ class DDIMParams(Params):
     refine: int = option(
         0, "fixed-point iterations per step, for a more exact inversion", stage="invert", low=0, high=100
     )
-    skip: int = option(
-        0,
-        "number of first (noisiest) steps to skip; higher values preserve more of the image",
-        stage="edit",
-        low=0,
-        high=999,
-    )
+    skip: int = skip_option(0)
     guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
 
 

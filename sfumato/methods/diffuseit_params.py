@@ -13,7 +13,7 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.methods.inversions import DETERMINISTIC, EVERY, InversionParams
 from sfumato.methods.other_images import check_proportions
-from sfumato.methods.params import PromptPair, check_weights, option
+from sfumato.methods.params import PromptPair, check_weights, option, skip_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,14 +37,7 @@ class DiffuseITParams(InversionParams):
     source_guidance_scale: float = option(
         1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100, after=_EXTRACTED
     )
-    skip: int = option(
-        40,
-        "number of first (noisiest) steps to skip; higher values preserve more of the image",
-        stage="edit",
-        low=0,
-        high=999,
-        after=dict.fromkeys(DETERMINISTIC, 20),
-    )
+    skip: int = skip_option(40, after=dict.fromkeys(DETERMINISTIC, 20))
     guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     target_image: str = option(
         "", "image file with the target appearance; without it the target text is used", stage="edit", file=True

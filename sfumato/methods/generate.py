@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sfumato.methods.params import Params, option
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sfumato.core.condition import Condition
     from sfumato.core.guidance import Guided
     from sfumato.core.shift import Shift
     from sfumato.core.state import StepEnd
@@ -45,7 +46,7 @@ def first_latent(
 def generate(
     guided: Guided,
     shape: tuple[int, int, int],
-    condition: Any,
+    condition: Condition,
     params: GenerateParams,
     *,
     seeds: Sequence[int],

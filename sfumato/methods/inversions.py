@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, option
+from sfumato.methods.params import Params, option, skip_option
 
 EVERY = ("edit-friendly", "ddim", "native-ddpm", "regularised")
 """Inversions that store a latent of the image for every step."""
@@ -45,14 +45,7 @@ class InversionParams(Params):
     refine: int = option(
         0, "fixed-point iterations per step of ddim, for a more exact inversion", stage="invert", low=0, high=100
     )
-    skip: int = option(
-        12,
-        "number of first (noisiest) steps to skip; higher values preserve more of the image",
-        stage="edit",
-        low=0,
-        high=999,
-        after=_deterministic(0),
-    )
+    skip: int = skip_option(12, after=_deterministic(0))
     guidance_scale: float = option(
         9.0, "guidance scale of the target prompt", stage="edit", low=0, high=100, after=_deterministic(7.5)
     )
@@ -86,11 +79,4 @@ class DeterministicParams(InversionParams):
         after={"edit-friendly": 1.0, "native-ddpm": 1.0},
     )
     source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
-    skip: int = option(
-        0,
-        "number of first (noisiest) steps to skip; higher values preserve more of the image",
-        stage="edit",
-        low=0,
-        high=999,
-        after={"edit-friendly": 12},
-    )
+    skip: int = skip_option(0, after={"edit-friendly": 12})

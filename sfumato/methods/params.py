@@ -69,6 +69,12 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def skip_option(default: int, after: Mapping[str, float] | None = None) -> Any:
+    """Define the field `skip` of a `Params` dataclass, an option of the edit; for the arguments see `option`."""
+    text = "number of first (noisiest) steps to skip; higher values preserve more of the image"
+    return option(default, text, stage="edit", low=0, high=999, after=after)
+
+
 @dataclass(frozen=True)
 class Params:
     """Base class of the parameters of all methods.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sfumato.methods.job import Job
-from sfumato.methods.params import Params, option
+from sfumato.methods.params import Params, option, skip_option
 from sfumato.methods.registry import method
 
 if TYPE_CHECKING:
@@ -25,13 +25,7 @@ class SDEditParams(Params):
 
     steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
     eta: float = option(0.0, "noise added in every step, from 0 (DDIM) to 1 (DDPM)", stage="invert", low=0, high=1)
-    skip: int = option(
-        25,
-        "number of first (noisiest) steps to skip; higher values preserve more of the image",
-        stage="edit",
-        low=0,
-        high=999,
-    )
+    skip: int = skip_option(25)
     guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
 
 

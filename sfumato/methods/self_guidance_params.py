@@ -84,7 +84,7 @@ class SelfGuidanceParams(DeterministicParams):
     appearance_prompt: str = option("", "prompt of the image of appearance_from", stage="edit")
     layout_from: str = option("", "image that all words of its prompt take their shape from", stage="edit", file=True)
     layout_prompt: str = option("", "prompt of the image of layout_from", stage="edit")
-    energy_scale: float = option(0.3, "strength of the guidance by the energies, v", stage="edit", low=0, high=1e6)
+    energy_scale: float = option(0.3, "weight v of the gradient of the energies", stage="edit", low=0, high=1e6)
     gradient: str = option(
         "unit",
         "unit: gradient of unit RMS; sigma: times sqrt(1 - abar_t), as in the paper; plain: as in the notebook",

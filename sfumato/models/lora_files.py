@@ -71,7 +71,7 @@ class Lora:
 
     Attributes:
         path: the file.
-        scale: s, the strength.
+        scale: s, the factor of all changes.
         changes: the change of every layer.
     """
 

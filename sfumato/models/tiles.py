@@ -7,7 +7,6 @@ All tiles of a step are cut from the same latents, so the predictions of neighbo
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +16,7 @@ from sfumato.core.batching import rows_per_call
 from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.taps import AnyTap
 
 OVERLAP = 0.25
 """Smallest overlap of neighbouring tiles, as a fraction of the tile's side."""
@@ -48,7 +48,7 @@ class TiledModel(DiffusionModel):
         x: Float[Tensor, "b c h w"],
         t: int | Tensor,
         cond: Condition | None = None,
-        taps: Sequence[Any] | None = None,
+        taps: Sequence[AnyTap] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """As `DiffusionModel.predict`: the weighted mean of the predictions of all tiles.
 
@@ -76,7 +76,7 @@ class TiledModel(DiffusionModel):
                 norm[inside] += weight
         return total / norm
 
-    def read(self, x: Tensor, t: int | Tensor, cond: Condition | None, taps: Sequence[Any]) -> None:
+    def read(self, x: Tensor, t: int | Tensor, cond: Condition | None, taps: Sequence[AnyTap]) -> None:
         """Not supported: always raises BadInput."""
         raise BadInput(f"{NO_TAPS}.")
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfumato.core.condition import Condition
 from sfumato.core.schedule import Schedule
+from sfumato.core.state import NetworkTap
 from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.encoder_half import EncoderHalf
@@ -42,7 +43,7 @@ class WithSource:
         return self.model.schedule
 
     def predict(
-        self, x: Float[Tensor, "rows c h w"], t: int | Tensor, cond: Any, taps: Sequence[Any] | None = None
+        self, x: Float[Tensor, "rows c h w"], t: int | Tensor, cond: Condition, taps: Sequence[NetworkTap] | None = None
     ) -> Float[Tensor, "rows c h w"]:
         """Predicted noise of the target; `FromSource` taps read the source first."""
         pairs = [tap for tap in taps or () if isinstance(tap, FromSource)]

@@ -11,7 +11,6 @@ equal those of the source.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,7 +22,7 @@ from sfumato.core.guidance import Guided
 from sfumato.core.rows import NEGATIVE, TARGET, Rows
 from sfumato.core.schedule import Schedule
 from sfumato.core.shift import PLACES, WORDS, Shift
-from sfumato.core.state import Denoiser, StepState
+from sfumato.core.state import Denoiser, NetworkTap, StepState
 from sfumato.models.attention import Layers, RecordMaps, replaced_rows
 from sfumato.models.taps import FromSource
 
@@ -111,7 +110,7 @@ class _RowsAtOtherLatents:
     def schedule(self) -> Schedule:
         return self.network.schedule
 
-    def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
+    def predict(self, x: Tensor, t: int | Tensor, cond: Condition, taps: Sequence[NetworkTap] | None = None) -> Tensor:
         if self.step:
             step = self.step[0]
             rows = replaced_rows(x, Rows.of_evaluation(cond, len(x)), self.under, lambda own: (own - step).to(x.dtype))

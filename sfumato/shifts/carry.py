@@ -29,23 +29,23 @@ class Carry(Shift):
 
     Attributes:
         modules: names of the modules whose outputs or attention maps are replaced.
-        share: fraction of the executed steps, counted from the first (noisiest) one, 0 to 1; 0 replaces nothing.
+        fraction: fraction of the executed steps, counted from the first (noisiest) one, 0 to 1; 0 replaces nothing.
     """
 
     modules: tuple[str, ...]
-    share: float
+    fraction: float
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """The names of the modules, in the first `share` of the steps."""
-        return self.modules if i < round(self.share * steps) else ()
+        """The names of the modules, in the first `fraction` of the steps."""
+        return self.modules if i < round(self.fraction * steps) else ()
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """The positions of the source, in the first `share` of the steps."""
-        return (PLACES,) if i < round(self.share * steps) else ()
+        """The positions of the source, in the first `fraction` of the steps."""
+        return (PLACES,) if i < round(self.fraction * steps) else ()
 
     def left(self, state: StepState) -> int:
-        """Number of remaining steps with replacement, including the current one; 0 after the first `share`."""
-        return max(0, round(self.share * state.steps) - state.i)
+        """Number of remaining steps with replacement, including the current one; 0 after the first `fraction`."""
+        return max(0, round(self.fraction * state.steps) - state.i)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,13 +45,13 @@ class TowardsColour(Shift):
 
     Attributes:
         colour: M, an image in the target colour as a latent.
-        strength: s.
+        amount: s.
         inside: B, 1 where the colour is changed, at the resolution of the latents.
         window: (T_1, T_2) with T_1 <= T_2, both included, in training timesteps.
     """
 
     colour: Float[Tensor, "#b c h w"]
-    strength: float
+    amount: float
     inside: Float[Tensor, "#b 1 h w"]
     window: tuple[int, int]
 
@@ -60,7 +60,7 @@ class TowardsColour(Shift):
         first, last = self.window
         if state.sigma == 0 or not first <= state.t <= last:
             return z
-        missing = self.strength * self.inside * (self.colour - state.x0_prediction)
+        missing = self.amount * self.inside * (self.colour - state.x0_prediction)
         return missing if z is None else z + missing
 
 
@@ -74,7 +74,7 @@ class Recolour(Shift):
     Attributes:
         autoencoder: encodes and decodes latents; evaluated once per image, in the first step of a run.
         colour: the target colour, sRGB in [-1, 1], [3].
-        strength: s.
+        amount: s.
         window: (T_1, T_2), as for `TowardsColour`.
         flat: whether M is an image of a single colour, as in the paper, and B the share of the main colour in the
             pixels of every latent position.
@@ -85,7 +85,7 @@ class Recolour(Shift):
         self,
         autoencoder: Autoencoder,
         colour: Float[Tensor, " 3"],
-        strength: float,
+        amount: float,
         window: tuple[int, int],
         *,
         flat: bool = False,
@@ -93,7 +93,7 @@ class Recolour(Shift):
     ) -> None:
         self.autoencoder = autoencoder
         self.colour = colour
-        self.strength = strength
+        self.amount = amount
         self.window = window
         self.flat = flat
         self.inside = inside
@@ -105,7 +105,7 @@ class Recolour(Shift):
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
         """The positions of the source, for which M and B are computed."""
-        return (PLACES,) if self.strength else ()
+        return (PLACES,) if self.amount else ()
 
     def with_mask(self, inside: Float[Tensor, "b 1 h w"]) -> "Recolour":
         """Return a copy that computes the main colour from the pixels inside the mask."""
@@ -122,11 +122,11 @@ class Recolour(Shift):
         if self._towards is None:
             rows = [self._target(x0, row) for row, x0 in enumerate(state.source[FINISHED].split(1))]
             colour, inside = (torch.cat(each) for each in zip(*rows, strict=True))
-            self._towards = TowardsColour(colour, self.strength, inside, self.window)
+            self._towards = TowardsColour(colour, self.amount, inside, self.window)
         return self._towards.noise_map(state, z)
 
     def _within(self, inside: Tensor | None) -> "Recolour":
-        return Recolour(self.autoencoder, self.colour, self.strength, self.window, flat=self.flat, inside=inside)
+        return Recolour(self.autoencoder, self.colour, self.amount, self.window, flat=self.flat, inside=inside)
 
     def _target(
         self, x0: Float[Tensor, "1 c h w"], row: int

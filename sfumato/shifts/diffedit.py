@@ -9,14 +9,15 @@ match the target prompt:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
+from sfumato.core.condition import Condition
 from sfumato.core.noise import gaussian_batch
+from sfumato.core.rows import SOURCE, TARGET, Rows
 from sfumato.core.state import Denoiser
 from sfumato.core.step import diffuse
 
@@ -25,8 +26,8 @@ from sfumato.core.step import diffuse
 def disagreement(
     network: Denoiser,
     x0: Float[Tensor, "b c h w"],
-    source: Any,
-    target: Any,
+    source: Condition,
+    target: Condition,
     *,
     t: int,
     seeds: Sequence[int],
@@ -55,9 +56,9 @@ def disagreement(
         which = range(first, min(draws, first + together))
         x = torch.cat([_noised(x0, abar, seeds, draw, t) for draw in which])
         rows = list(range(images)) * len(which)
-        pair = type(source).cat([source[rows], target[rows]])
-        before, after = network.predict(x.repeat(2, 1, 1, 1), t, pair).chunk(2)
-        difference = (after - before).abs().mean(dim=1, keepdim=True)
+        both = Condition.join({SOURCE: source[rows], TARGET: target[rows]})
+        eps, layout = network.predict(x.repeat(2, 1, 1, 1), t, both), Rows.of_evaluation(both, 2 * len(x))
+        difference = (eps[layout.of(TARGET)] - eps[layout.of(SOURCE)]).abs().mean(dim=1, keepdim=True)
         total += difference.unflatten(0, (len(which), images)).sum(dim=0)
     return total / draws
 

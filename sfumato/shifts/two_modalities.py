@@ -13,7 +13,6 @@ InstructPix2Pix (arXiv 2211.09800, equation 3) with the prediction eps_sy under 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -74,7 +73,7 @@ class TwoModalities(Shift):
         """The guidance, the tokens and their words, and as a consequence the maps of all cross-attention layers."""
         return ("the guidance", TOKENS, WORDS, *(name for name, _ in CROSS.of(self.model.unet)))
 
-    def condition(self, state: StepState, condition: Any) -> Condition:
+    def condition(self, state: StepState, condition: Condition) -> Condition:
         """Return the condition of eps_0y or, if the style term contains the content, of eps_sy; one row per image."""
         return self._run(condition, self._style(state), self._content(state))
 

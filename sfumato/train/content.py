@@ -49,7 +49,7 @@ class ContentLoss(DualEncoderLoss):
         images: w_images, weight of the loss between images.
         image_temperature: temperature of the loss between images.
         views: images per content in a batch, in different styles if the content has enough of them.
-        colour: strength of the random mixing of colours in [0, 1], see `sfumato.train.views.recoloured`.
+        colour: amount of the random mixing of colours in [0, 1], see `sfumato.train.views.recoloured`.
     """
 
     images: float = ranged(1.0, low=0)

@@ -155,19 +155,19 @@ def test_methods_lists_parameters_and_handles(sfumato):
     assert found["unloaded"] == []
 
 
-def test_broken_third_party_method_does_not_stop_commands(sfumato, strangers, tiny_sd_folder):
-    strangers("lender", "borrowed", before="import nosuchmodule")
+def test_broken_third_party_method_does_not_stop_commands(sfumato, install_method, tiny_sd_folder):
+    install_method("thirdparty", "added", before="import nosuchmodule")
     for words in (("methods",), ("methods", "--json"), ("doctor", "--model", tiny_sd_folder)):
         run = sfumato(*words)
         assert run.code == 0
         assert "edit-friendly" in run.out
-        assert "'borrowed' of the package lender" in run.err
+        assert "'added' of the package thirdparty" in run.err
         assert "No module named 'nosuchmodule'" in run.err
         assert len(run.err.splitlines()) == 1
     found = sfumato("methods", "--json").json["unloaded"]
-    assert found[0] | {"reason": ""} == {"what": "method", "name": "borrowed", "package": "lender", "reason": ""}
+    assert found[0] | {"reason": ""} == {"what": "method", "name": "added", "package": "thirdparty", "reason": ""}
     edit = ("edit", "photo.png", "--from", "red", "--to", "green", "-o", "out.png", "--model", tiny_sd_folder)
-    assert "lender cannot be loaded (ModuleNotFoundError" in sfumato(*edit, "--method", "borrowed").refused()
+    assert "thirdparty cannot be loaded (ModuleNotFoundError" in sfumato(*edit, "--method", "added").refused()
     run = sfumato(*edit, "--steps", 2)
     assert (run.code, run.err) == (0, "")
 

@@ -117,7 +117,7 @@ def changed_autoencoder(job, params):
     return []
 
 
-class Borrowed(Shift):
+class RestoresGenerator(Shift):
     """Draws from a global generator and restores its state in the last step."""
 
     def __init__(self, get, draw, put):
@@ -132,15 +132,15 @@ class Borrowed(Shift):
         return eps
 
     def for_run(self):
-        return Borrowed(self.get, self.draw, self.put)
+        return RestoresGenerator(self.get, self.draw, self.put)
 
 
-def borrowed_torch(job, params):
-    return [Borrowed(torch.get_rng_state, lambda: torch.rand(()), torch.set_rng_state)]
+def restored_torch(job, params):
+    return [RestoresGenerator(torch.get_rng_state, lambda: torch.rand(()), torch.set_rng_state)]
 
 
-def borrowed_numpy(job, params):
-    return [Borrowed(np.random.get_state, np.random.random, np.random.set_state)]
+def restored_numpy(job, params):
+    return [RestoresGenerator(np.random.get_state, np.random.random, np.random.set_state)]
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ class Unexplained(EditFriendlyParams):
         (hooked, EditFriendlyParams, "hooks of the model differ after an edit: those of the U-Net"),
         (hooked_text, EditFriendlyParams, "hooks of the model differ after an edit: those of the text encoder"),
         (changed_autoencoder, EditFriendlyParams, "weights, .* differ after an edit: those of the autoencoder"),
-        (borrowed_torch, EditFriendlyParams, "a cancelled edit leaves a global random generator"),
-        (borrowed_numpy, EditFriendlyParams, "a cancelled edit leaves a global random generator"),
+        (restored_torch, EditFriendlyParams, "a cancelled edit leaves a global random generator"),
+        (restored_numpy, EditFriendlyParams, "a cancelled edit leaves a global random generator"),
         (lambda job, params: [], Unchecked, "is not refused"),
         (lambda job, params: [], Unexplained, "factor has no help text"),
     ],

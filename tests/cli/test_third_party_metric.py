@@ -24,7 +24,7 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def brightness(monkeypatch, tmp_path_factory):
     """The metric of another package, installed."""
-    third_party.install(monkeypatch, tmp_path_factory.mktemp("lender"), METRICS, "brightness", third_party.METRIC)
+    third_party.install(monkeypatch, tmp_path_factory.mktemp("thirdparty"), METRICS, "brightness", third_party.METRIC)
 
 
 @pytest.mark.usefixtures("brightness")
@@ -65,11 +65,11 @@ def test_listing_contains_the_inputs_of_each_metric(sfumato):
 
 
 def test_listing_reports_a_package_that_fails(sfumato, monkeypatch, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("careless")
-    third_party.install(monkeypatch, folder, METRICS, "brightness", "import nosuch", package="careless")
+    folder = tmp_path_factory.mktemp("failing")
+    third_party.install(monkeypatch, folder, METRICS, "brightness", "import nosuch", package="failing")
     run = sfumato("metrics", "--json")
-    assert json.loads(run.out)["unloaded"][0]["package"] == "careless"
-    assert "the metric 'brightness' of the package careless cannot be loaded" in run.err
+    assert json.loads(run.out)["unloaded"][0]["package"] == "failing"
+    assert "the metric 'brightness' of the package failing cannot be loaded" in run.err
 
 
 @pytest.mark.parametrize("words", [("photo.png",), ("--mask", "photo.png"), ("--to", "red"), ("photo.png", "--json")])

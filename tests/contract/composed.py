@@ -1,4 +1,4 @@
-"""Helpers for the tests of composed methods: images, prompts, options of a short run and a user-defined shift."""
+"""Helpers for the tests of methods: images, prompts, options of a short run and of methods, a user-defined shift."""
 
 import pytest
 
@@ -7,12 +7,35 @@ from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.job import Job
 from sfumato.methods.registry import METHODS
+from tests.delta import delta_of
+from tests.style.small import save_parasol
 from tests.tiny import tiny_image
 
 IMAGES = [tiny_image(32, 32), tiny_image(32, 32, seed=1)]
 SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red cat"]
 STEPS = 4
 RUN = {"skip": 1, "guidance_scale": 3.0}
+ACTING = {
+    "attend-and-excite": {"objects": "cat", "thresholds": ""},
+    "objects": {"objects": "cat"},
+    "self-guidance": {"move": "cat: 0.2, 0"},
+    "shift": {"right": 1},
+}
+"""Options for methods that have no effect by default (`Params.needs`); for those that need a file see `acting`."""
+
+
+def acting(name, network, folder, steps, *, cells=(8, 8), factor=1.0):
+    """Options with which a method acts on a network; {} for methods that act by default.
+
+    Files of random weights are saved in `folder`, those of asyrp for runs of `steps` steps with latents of the size
+    `cells` and with an effect that `factor` scales.
+    """
+    if name == "asyrp":
+        delta_of(network, cells, steps, factor=factor).save(folder / "delta_h.safetensors")
+        return {"delta": str(folder / "delta_h.safetensors")}
+    if name == "parasol" and network.takes_text:
+        return {"style_text": "flat", **save_parasol(folder / "parasol", network)}
+    return ACTING.get(name, {})
 
 
 def maker(kind):

@@ -118,7 +118,7 @@ def test_report_is_json_with_the_expected_entries(inverted):
     assert report["reconstruction_latent_max_error"] <= 1e-6
     assert report["seconds"] > 0
     assert report["network_evaluations"]["calls"] > 0
-    assert report["parameters"]["skip"] == 3, "the default share of the steps: 36 of 100"
+    assert report["parameters"]["skip"] == 3, "the default fraction of the steps: 36 of 100"
     assert set(report["metrics"]) >= {"edit_psnr", "edit_ssim", "autoencoder_psnr"}
     assert report["inversion"]["images"][1]["size"] == [40, 24]
 
@@ -334,6 +334,6 @@ def test_unusable_dual_encoder_is_found_before_the_first_step(with_dual_encoder)
     assert count.calls == 0
 
 
-def test_methods_of_other_packages_are_found(strangers, sd):
-    strangers("lender", "borrowed")
-    assert len(sd.invert(IMAGE, "red cat", method="borrowed", steps=3).edit("green dog")) == 1
+def test_methods_of_other_packages_are_found(install_method, sd):
+    install_method("thirdparty", "added")
+    assert len(sd.invert(IMAGE, "red cat", method="added", steps=3).edit("green dog")) == 1

@@ -10,21 +10,15 @@ import torch
 from sfumato.inversion.registry import INVERSIONS
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
-from tests.contract.composed import IMAGES, RUN, SOURCE, STEPS, TARGET, Own, refused
-from tests.delta import delta_of
+from tests.contract.composed import ACTING, IMAGES, RUN, SOURCE, STEPS, TARGET, Own, acting, refused
 from tests.metrics.test_text import save_clip
-from tests.style.small import save_parasol
 
-OPTIONS = {
-    "attend-and-excite": {"objects": "cat", "thresholds": ""},
+OPTIONS = ACTING | {
     "colour": {"amount": 0.3},
     "diffuseit": {"resample": 2, "crops": 1},
-    "objects": {"objects": "cat"},
     "pix2pix-zero": {"cross_attention_guidance_amount": 1.0},
     "prompt-to-prompt": {"blend": "cat"},
     "pullback": {"gamma": 0.5, "boost": 0.5},
-    "self-guidance": {"move": "cat: 0.2, 0"},
-    "shift": {"right": 1},
 }
 """Options with which each method changes an edit of few steps by a small network.
 
@@ -38,7 +32,9 @@ EXCLUSIVE = [
     *({"shift", name} for name in PLACES),
 ]
 """Pairs that are refused: both methods replace queries and keys of the same self-attention; one replaces the tokens
-whose maps the other reads; one moves image content that the other reads at its position in the source."""
+whose maps the other reads; one moves image content that the other reads at its position in the source.
+
+Not derived from `Shift.replaces` and `Shift.reads`: the list is the expectation that these are tested against."""
 PAIRS = list(combinations(METHODS, 2))
 KINDS = [name for name in INVERSIONS if any(name in method.accepts for method in METHODS.values())]
 TRIPLES = [
@@ -60,12 +56,11 @@ TRIPLES = [
 def trained(sd, tmp_path_factory):
     """Add options of asyrp, diffuseit and parasol with files of random weights."""
     folder = tmp_path_factory.mktemp("trained")
-    delta_of(sd.network, (8, 8), STEPS, factor=20.0).save(folder / "delta_h.safetensors")
     save_clip(folder / "clip")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(OPTIONS, "diffuseit", OPTIONS["diffuseit"] | {"clip_folder": str(folder / "clip")})
-        patch.setitem(OPTIONS, "asyrp", {"delta": str(folder / "delta_h.safetensors"), "amount": 2.0})
-        patch.setitem(OPTIONS, "parasol", {"style_text": "flat", **save_parasol(folder / "parasol", sd.network)})
+        patch.setitem(OPTIONS, "asyrp", acting("asyrp", sd.network, folder, STEPS, factor=20.0) | {"amount": 2.0})
+        patch.setitem(OPTIONS, "parasol", acting("parasol", sd.network, folder, STEPS))
         yield
 
 
@@ -113,7 +108,7 @@ def check_composed(inverted_by, plain_edit, kind, names):
     assert abs(result.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
 
 
-@pytest.mark.parametrize("name", ["asyrp", "attend-and-excite", "objects", "parasol", "self-guidance"])
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.params.needs])
 def test_methods_without_default_effect_act_with_options(inverted_by, name):
     runs = [
         inverted_by("edit-friendly", (0,)).edit_steps(TARGET[0], methods=[each], **RUN)
@@ -128,9 +123,9 @@ def test_methods_without_default_effect_act_with_options(inverted_by, name):
 @pytest.mark.parametrize("names", PAIRS, ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pair_is_composed_or_refused(sd, inverted_by, plain_edit, kind, names):
-    strangers = [name for name in names if kind not in METHODS.find(name).accepts]
-    if strangers:
-        message = f"{strangers[0]} edits inversions by .*, not by {kind}"
+    refusing = [name for name in names if kind not in METHODS.find(name).accepts]
+    if refusing:
+        message = f"{refusing[0]} edits inversions by .*, not by {kind}"
     elif set(names) in EXCLUSIVE:
         message = "replace"
     else:

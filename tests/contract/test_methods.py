@@ -13,37 +13,20 @@ import sfumato
 from sfumato.errors import BadInput, NonFinite
 from sfumato.methods.params import kind_of, options_of
 from sfumato.methods.registry import METHODS
-from tests.delta import delta_of
-from tests.style.small import save_parasol
+from tests.contract.composed import acting
 from tests.tiny import tiny_image
 
 STEPS = 4
 IMAGES = [tiny_image(32, 32), tiny_image(32, 32, seed=1), tiny_image(37, 21, seed=2)]
 
-APPROXIMATE = {
-    "ddim": ({"steps": 40, "refine": 6}, 36),
-    "asyrp": ({"steps": 40, "refine": 6}, 36),
-    "pullback": ({"steps": 40, "refine": 6}, 36),
-    "parasol": ({"inversion": "edit-friendly"}, 0),
-    "pix2pix-zero": ({"exact": True}, 0),
-    "self-guidance": ({"inversion": "edit-friendly"}, 0),
-}
-"""Methods whose default inversion is approximate: options and skip with which they reconstruct.
-
-DDIM is refined and replayed over the last steps only, since random weights amplify its error; methods that offer an
-exact inversion use it."""
+APPROXIMATE = ("ddim", "regularised")
+"""Inversions that are approximate by default."""
+FREE = "sdedit"
+"""The inversion that makes no network evaluation: no steps, no error on NaN, and no reconstruction."""
 STILL = {"colour": {"amount": 0.0}, "pullback": {"gamma": 0.0}}
 """Options with which methods that change an image even under its source prompt leave it unchanged."""
 QUICK = {"diffuseit": {"resample": 2, "crops": 2}}
 """Options with few repeated steps, in which random weights would amplify rounding errors."""
-ACTING = {
-    "attend-and-excite": {"objects": "cat", "thresholds": ""},
-    "objects": {"objects": "cat"},
-    "self-guidance": {"move": "cat: 0.2, 0"},
-}
-"""Options for methods that add no shift by default; those of asyrp and parasol are files made for a model."""
-FREE = ("sdedit", "diffuseit")
-"""Methods whose inversion makes no network evaluation: no steps, no error on NaN, and no reconstruction."""
 
 
 def words(model, source="red cat", target="green dog"):
@@ -140,21 +123,26 @@ def refined():
 
 
 def to_reconstruct(made, layout, refined):
-    """An inversion with which the method reconstructs, its images and the number of steps to skip."""
-    options, skip = APPROXIMATE.get(made.method.name, ({}, 0))
-    if not options:
-        return made.together, IMAGES, skip
-    if "refine" not in options:
-        return invert(made.model, made.method, IMAGES[0], **options), IMAGES[:1], skip
+    """An inversion with which the method reconstructs, its images and the number of steps to skip.
+
+    In place of an approximate inversion, methods with the option `inversion` use an exact one. For the others, DDIM is
+    refined and replayed over the last steps only, because random weights amplify its error.
+    """
+    if made.method.inversion not in APPROXIMATE:
+        return made.together, IMAGES, 0
+    if made.method.inversion == "regularised":
+        return invert(made.model, made.method, IMAGES[0], exact=True), IMAGES[:1], 0
+    if "inversion" in options_of(made.method.params):
+        return invert(made.model, made.method, IMAGES[0], inversion="edit-friendly"), IMAGES[:1], 0
     if layout not in refined:
-        refined[layout] = invert(made.model, METHODS.find("ddim"), IMAGES[0], **options)
-    return refined[layout], IMAGES[:1], skip
+        refined[layout] = invert(made.model, METHODS.find("ddim"), IMAGES[0], steps=40, refine=6)
+    return refined[layout], IMAGES[:1], 36
 
 
 def test_null_edit_reconstructs(made, layout, refined):
     """The source prompt as target at the same guidance scale reproduces the image to one grey level."""
     model, name = made.model, made.method.name
-    if name in FREE:
+    if made.method.inversion == FREE:
         pytest.skip("does not reconstruct")
     inverted, images, skip = to_reconstruct(made, layout, refined)
     run = {"skip": skip} | guidance_scale(model, inverted.params.source_guidance_scale)
@@ -180,7 +168,7 @@ def test_edit_is_deterministic(made):
 def test_edit_does_not_depend_on_the_batch(made):
     """The first latent of exact inversions is identical; the pixels differ by rounding, which depends on the batch."""
     in_batch, by_itself = made.together.groups[0].inversion, made.alone.groups[0].inversion
-    if made.method.name not in APPROXIMATE:
+    if made.method.inversion not in APPROXIMATE:
         assert torch.equal(in_batch.x[0, 1], by_itself.x[0, 0])
     assert abs(levels(made.late(made.together))[1] - levels(made.edit)[0]).max() <= 2
 
@@ -198,12 +186,7 @@ def half_options(half_models, tmp_path_factory):
     @cache
     def options(name, layout):
         network, folder = half_models(layout).network, tmp_path_factory.mktemp(f"{name}-{layout}")
-        if name == "asyrp":
-            delta_of(network, network.latent_shape(32, 32)[1:], STEPS).save(folder / "delta_h.safetensors")
-            return {"delta": str(folder / "delta_h.safetensors")}
-        if name == "parasol" and network.takes_text:
-            return {"style_text": "flat", **save_parasol(folder, network)}
-        return ACTING.get(name, {})
+        return acting(name, network, folder, STEPS, cells=network.latent_shape(32, 32)[1:])
 
     return options
 
@@ -216,7 +199,7 @@ def test_half_precision_results_are_finite(model, method, half_models, half_opti
     edit = inverted.edit(target, skip=1, check=True, **guidance_scale(half, 3.0), **options)
     assert edit.pixels[0].shape == (32, 32, 3)
     assert math.isfinite(edit.report["reconstruction_latent_max_error"])
-    if method.name not in (*APPROXIMATE, *FREE):
+    if method.inversion not in (*APPROXIMATE, FREE):
         assert edit.report["reconstruction_latent_max_error"] <= 1e-6
 
 
@@ -257,7 +240,7 @@ def test_nan_error_names_the_step(made):
     try:
         with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
             inverted.edit(words(model)[1], skip=0)
-        if method.name not in FREE:
+        if method.inversion != FREE:
             with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
                 invert(model, method)
     finally:

@@ -21,13 +21,12 @@ from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers
 from sfumato.models.encoder_half import EncoderHalf
 from sfumato.models.taps import FromSource
-from tests.delta import delta_of
-from tests.style.small import save_parasol
+from tests.contract.composed import acting
 from tests.third_party import method as code_of
 
 
-def test_method_module_in_the_folder_is_registered(strangers, monkeypatch, tmp_path):
-    """The fixture `strangers` makes the registry load its modules again."""
+def test_method_module_in_the_folder_is_registered(install_method, monkeypatch, tmp_path):
+    """The fixture `install_method` makes the registry load its modules again."""
     (tmp_path / "dropped_in.py").write_text(code_of("dropped-in", handles=("latent",)))
     (tmp_path / "helper_of_methods.py").write_text("VALUE = 1")
     monkeypatch.setattr(sfumato.methods, "__path__", [*sfumato.methods.__path__, str(tmp_path)])
@@ -35,10 +34,10 @@ def test_method_module_in_the_folder_is_registered(strangers, monkeypatch, tmp_p
     assert list(METHODS) == sorted(METHODS)
 
 
-def test_method_of_another_package_is_loaded_once(strangers):
-    strangers("lender", "borrowed", handles=("attention", "noise"))
-    assert METHODS.find("borrowed").handles == ("attention", "noise")
-    assert METHODS["borrowed"] is METHODS["borrowed"]
+def test_method_of_another_package_is_loaded_once(install_method):
+    install_method("thirdparty", "added", handles=("attention", "noise"))
+    assert METHODS.find("added").handles == ("attention", "noise")
+    assert METHODS["added"] is METHODS["added"]
     assert METHODS.unloaded == []
 
 
@@ -53,16 +52,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_failing_package_is_reported_and_others_are_loaded(strangers, reason):
-    strangers("careless", "broken", **BROKEN[reason])
-    strangers("lender", "borrowed")
+def test_failing_package_is_reported_and_others_are_loaded(install_method, reason):
+    install_method("failing", "broken", **BROKEN[reason])
+    install_method("thirdparty", "added")
     known = METHODS
-    assert {"borrowed", "edit-friendly", "ddim"} <= set(known)
+    assert {"added", "edit-friendly", "ddim"} <= set(known)
     assert "broken" not in known
     (failure,) = METHODS.unloaded
-    assert (failure.name, failure.package) == ("broken", "careless")
+    assert (failure.name, failure.package) == ("broken", "failing")
     assert reason in failure.reason
-    with pytest.raises(BadInput, match="'broken' of the package careless cannot be loaded") as caught:
+    with pytest.raises(BadInput, match="'broken' of the package failing cannot be loaded") as caught:
         METHODS.find("broken")
     assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="there is no method 'nosuch'; choose from"):
@@ -135,16 +134,6 @@ def candidates(method):
             yield dataclasses.replace(plain, **{name: value})
 
 
-def with_file(method, network, folder):
-    """Parameters with a file, for methods that have no effect without one."""
-    if method.name == "parasol":
-        return [method.params(steps=STEPS, skip=0, style_text="flat", **save_parasol(folder, network))]
-    if method.name != "asyrp":
-        return []
-    delta_of(network, (8, 8), STEPS).save(folder / "delta.safetensors")
-    return [method.params(steps=STEPS, skip=0, delta=str(folder / "delta.safetensors"))]
-
-
 def allowed(params, network, job):
     try:
         params.check()
@@ -173,7 +162,8 @@ def test_declared_handles_match_the_shifts(method, sd, tmp_path):
         network=job.guidance, x_t=x[0], condition=own,
     )  # fmt: skip
     calls = network.count.calls
-    every = [*candidates(method), *with_file(method, network, tmp_path)]
+    options = acting(method.name, network, tmp_path, STEPS)
+    every = [*candidates(method), method.params(steps=STEPS, skip=0, **options)]
     tried = [params for params in every if allowed(params, network, job)]
     found = [shift for params in tried for shift in method.shifts(job, params)]
     moved = set().union(*(moved_by(shift, state) for shift in found))

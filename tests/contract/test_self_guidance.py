@@ -78,7 +78,7 @@ def test_malformed_options_are_refused(option, text):
 
 
 def test_thresholds_without_attention_are_refused():
-    with pytest.raises(BadInput, match="thresholds must be SHARE: ATTENTION; several"):
+    with pytest.raises(BadInput, match="thresholds must be FRACTION: ATTENTION; several"):
         AttendAndExciteParams(thresholds="0.5").check()
 
 

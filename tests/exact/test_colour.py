@@ -51,7 +51,7 @@ def test_colour_equal_to_the_prediction_changes_nothing():
 
     class Itself(TowardsColour):
         def noise_map(self, state, z):
-            return TowardsColour(state.x0_prediction, self.strength, self.inside, self.window).noise_map(state, z)
+            return TowardsColour(state.x0_prediction, self.amount, self.inside, self.window).noise_map(state, z)
 
     shift = Itself(inversion.x0, 5.0, torch.ones(1, 1, 1, 1), (0, 999))
     moved = list(replay(guided, inversion, prompt(2), shifts=[shift]))

@@ -5,8 +5,10 @@ import torch
 from diffusers.pipelines.deprecated.stable_diffusion_diffedit import pipeline_stable_diffusion_diffedit as diffedit
 
 from sfumato.core.noise import gaussian_batch
+from sfumato.core.rows import SOURCE, TARGET, Rows
 from sfumato.models.load import load_model
 from sfumato.shifts.diffedit import above, disagreement
+from tests.exact.toy import linear_schedule, prompt
 
 DRAWS, SEED = 6, 4
 
@@ -37,6 +39,22 @@ def test_mask_equals_diffusers(tiny_folder, monkeypatch):
     assert count.samples == 2 * DRAWS
     assert torch.equal(above(ours, 1.5)[0], torch.as_tensor(theirs).float())
     assert 0 < above(ours, 1.5).mean() < 1
+
+
+def test_predictions_are_found_by_the_names_of_their_conditions():
+    """The network receives a batch in which the rows of both prompts are named, as in guidance."""
+    x0, layouts = torch.zeros(1, 4, 8, 8), []
+
+    class Network:
+        schedule = linear_schedule()
+
+        def predict(self, x, t, cond, taps=None):
+            layouts.append(Rows.of_evaluation(cond, len(x)))
+            return cond.tokens.mean(dim=(1, 2))[:, None, None, None].expand_as(x)
+
+    found = disagreement(Network(), x0, prompt(1, 0.25), prompt(1, 1.0), t=500, seeds=[0], draws=3)
+    assert layouts == [Rows((SOURCE, TARGET), 3)]
+    assert torch.equal(found, torch.full((1, 1, 8, 8), 0.75))
 
 
 def test_difference_maps_do_not_depend_on_the_batch(tiny_folder):

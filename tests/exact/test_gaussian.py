@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
 from tests.exact.toy import linear_schedule, stable_diffusion_schedule
 
@@ -34,7 +35,7 @@ def responses(network, steps, eta):
         network,
         x,
         timesteps,
-        None,
+        Condition(rows=len(x)),
         eta=eta,
         noise_maps=lambda state: impulses[state.i + 1] if state.sigma > 0 else None,
     )

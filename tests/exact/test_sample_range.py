@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.core.noise import gaussian_batch
@@ -34,9 +35,9 @@ def our_run(scheduler, x, z, eta, limit, n):
     schedule = schedule_from_config({**scheduler.config, "_class_name": type(scheduler).__name__}, pixels=True)
     assert schedule.sample_range == limit
     maps = lambda state: recorded(z)(state) if state.sigma > 0 else None  # noqa: E731
-    steps = schedule.timesteps(n)
+    shifts, condition = [ClipSample(schedule.sample_range)], Condition(rows=len(x))
     return list(
-        reverse(Network(schedule), x, steps, None, eta=eta, noise_maps=maps, shifts=[ClipSample(schedule.sample_range)])
+        reverse(Network(schedule), x, schedule.timesteps(n), condition, eta=eta, noise_maps=maps, shifts=shifts)
     )
 
 
@@ -77,7 +78,8 @@ def test_clipping_inside_the_range_changes_nothing():
     x = randn(*SHAPE)
     moved = our_run(scheduler, x, None, 0.0, 1e6, 10)
     network = Network(schedule_from_config(scheduler.config))
-    plain = list(reverse(network, x, network.schedule.timesteps(10), None, eta=0.0, noise_maps=recorded(None)))
+    condition, timesteps = Condition(rows=len(x)), network.schedule.timesteps(10)
+    plain = list(reverse(network, x, timesteps, condition, eta=0.0, noise_maps=recorded(None)))
     assert all(torch.equal(a.x_prev, b.x_prev) for a, b in zip(moved, plain, strict=True))
 
 

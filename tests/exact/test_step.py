@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core import step as steps_of
+from sfumato.core.condition import Condition
 from sfumato.core.loop import recorded, reverse
 from tests.exact.test_schedule import SPACINGS, schedule_of
 
@@ -89,7 +90,8 @@ def test_trajectory_equals_ddim(prediction, spacing, eta, n):
     timesteps = schedule.timesteps(n)
     x = randn(*SHAPE).double()
     z = randn(n, *SHAPE, seed=1).double()
-    ours = list(reverse(Network(schedule), x, timesteps, None, eta=eta, noise_maps=_without_last(schedule, z)))
+    maps = _without_last(schedule, z)
+    ours = list(reverse(Network(schedule), x, timesteps, Condition(rows=len(x)), eta=eta, noise_maps=maps))
     for i, t in enumerate(timesteps):
         x = scheduler.step(network_output(x, t), t, x, eta=eta, variance_noise=z[i]).prev_sample
         assert (ours[i].x_prev - x).abs().max() <= TOLERANCE * max(1, float(x.abs().max())), i
@@ -111,7 +113,8 @@ def test_trajectory_equals_ddpm(prediction, spacing, n):
     x = randn(*SHAPE).double()
     generator = torch.Generator().manual_seed(5)
     z = torch.stack([torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in range(n)])
-    run = reverse(Network(schedule), x, timesteps, None, eta=1.0, noise_maps=_without_last(schedule, z))
+    maps = _without_last(schedule, z)
+    run = reverse(Network(schedule), x, timesteps, Condition(rows=len(x)), eta=1.0, noise_maps=maps)
     generator = torch.Generator().manual_seed(5)
     for state in run:
         x = scheduler.step(network_output(x, state.t), state.t, x, generator=generator).prev_sample

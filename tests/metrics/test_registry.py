@@ -47,12 +47,12 @@ BROKEN = {
 @pytest.mark.parametrize("reason", BROKEN)
 def test_broken_package_is_reported_and_changes_nothing(monkeypatch, tmp_path, reason):
     before = list(METRICS)
-    third_party.install(monkeypatch, tmp_path, METRICS, "brightness", BROKEN[reason], package="careless")
+    third_party.install(monkeypatch, tmp_path, METRICS, "brightness", BROKEN[reason], package="failing")
     assert list(METRICS) == before
     (failure,) = METRICS.unloaded
-    assert (failure.name, failure.package) == ("brightness", "careless")
+    assert (failure.name, failure.package) == ("brightness", "failing")
     assert reason in failure.reason
-    with pytest.raises(BadInput, match="the metric 'brightness' of the package careless cannot be loaded"):
+    with pytest.raises(BadInput, match="the metric 'brightness' of the package failing cannot be loaded"):
         METRICS.find("brightness")
     with pytest.raises(BadInput, match="there is no metric"):
         METRICS.find("nosuch")

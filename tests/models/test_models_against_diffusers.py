@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiffusionPipeline, VQModel
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.models.load import load_model
@@ -125,7 +126,7 @@ def test_unconditional_run_matches_the_scheduler(open_both):
     for t in scheduler.timesteps:
         expected = scheduler.step(pipeline.unet(expected, t).sample, t, expected).prev_sample
     steps = model.schedule.timesteps(10)
-    *_, last = reverse(model, start, steps, None, eta=0.0, noise_maps=recorded(None))
+    *_, last = reverse(model, start, steps, Condition(rows=1), eta=0.0, noise_maps=recorded(None))
     torch.testing.assert_close(last.x_prev, expected, atol=1e-4, rtol=0)
 
 

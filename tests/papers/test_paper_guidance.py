@@ -82,7 +82,7 @@ def test_change_outside_the_region_of_the_attribute():
 
 
 def test_text_edits_are_interpolated_at_the_change_of_the_delta_h():
-    """Unchanged: distance 1. Text: 0.8 at a change of 0.1, 0.6 at 0.2 (first pair), in any order of the strengths."""
+    """Unchanged: distance 1. Text: 0.8 at a change of 0.1, 0.6 at 0.2 (first pair), in any order of the scales."""
     numbers = {
         "unchanged": {"lpips": [[1.0, 1.0, 1.0]]},
         "asyrp": {"lpips": [[0.7, 0.9, 0.5]], "outside": [[0.15, 0.05, 0.3]]},
@@ -95,13 +95,13 @@ def test_text_edits_are_interpolated_at_the_change_of_the_delta_h():
 
 @pytest.mark.parametrize("nearer", [True, False])
 def test_claim_of_attributes_follows_the_numbers(nearer):
-    strengths = len(attributes.AMOUNTS)
+    amounts = len(attributes.AMOUNTS)
     own = [0.5, 0.51, 0.5] if nearer else [0.9, 0.91, 0.9]
     numbers = {
         "emoji": ["a", "b", "c"],
         "unchanged": {"lpips": [[1.0] * 3]},
-        "asyrp": {"lpips": [own] * strengths, "outside": [[0.1] * 3] * strengths},
-        "text": {"lpips": [[0.8, 0.82, 0.81]] * strengths, "outside": [[0.1] * 3] * strengths},
+        "asyrp": {"lpips": [own] * amounts, "outside": [[0.1] * 3] * amounts},
+        "text": {"lpips": [[0.8, 0.82, 0.81]] * amounts, "outside": [[0.1] * 3] * amounts},
     }
     (claim,) = claims._of_attributes({"tone": numbers})
     assert claim.holds is nearer

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, Term
 from sfumato.core.noise import stream
 from sfumato.core.rows import TARGET
@@ -64,7 +65,8 @@ def state(x=X, t=600, source=SOURCE, **changes):
     levels = {"t": t, "t_prev": t - 100, "abar": schedule.abar(t), "abar_prev": schedule.abar(t - 100)}
     levels["sigma"] = sigma(levels["abar"], levels["abar_prev"], 1.0)
     guided = Guided(Predicting(), (Term(TARGET, None),))
-    return StepState(i=0, steps=4, network=guided, x_t=x, source={-1: source}, **levels | changes)
+    given = {"condition": Condition(rows=len(x)), "source": {-1: source}}
+    return StepState(i=0, steps=4, network=guided, x_t=x, **levels | given | changes)
 
 
 @pytest.fixture(scope="module")

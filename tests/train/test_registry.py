@@ -49,8 +49,8 @@ def test_the_command_trains_a_task_of_another_package(monkeypatch, tmp_path, rec
 
 
 def test_broken_package_is_reported_when_its_task_is_used(monkeypatch, tmp_path, recipe, capsys):
-    third_party.install(monkeypatch, tmp_path, TASKS, "identity", "import nosuch", package="careless")
+    third_party.install(monkeypatch, tmp_path, TASKS, "identity", "import nosuch", package="failing")
     assert main(["train", "identity", str(recipe), "--out", str(tmp_path / "run")]) == 2
-    assert "the kind of training 'identity' of the package careless cannot be loaded" in capsys.readouterr().err
+    assert "the kind of training 'identity' of the package failing cannot be loaded" in capsys.readouterr().err
     with pytest.raises(BadInput, match="there is no kind of training 'gan'; choose from autoencoder"):
         TASKS.find("gan")

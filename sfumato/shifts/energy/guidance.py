@@ -49,7 +49,7 @@ class EnergyGuidance(Shift):
 
     Attributes:
         terms: the terms with their weights.
-        scale: v, the guidance strength; with the gradient "unit", the root mean square of the change.
+        scale: v, the weight of the gradient; with the gradient "unit", the root mean square of the change.
         schedule: which steps are guided.
         gradient: normalisation of the gradient, see `Gradient`.
         name: name of the energy in error messages.
@@ -138,7 +138,7 @@ class IterativeRefinement(DecreasingSteps):
 
     def refine(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return x_t - v G_t for the images whose energy is above the threshold of this step, x_t for the others."""
-        due = [a for share, a in self.thresholds.items() if round(share * state.steps) == state.i]
+        due = [a for fraction, a in self.thresholds.items() if round(fraction * state.steps) == state.i]
         if not due or state.refinements >= self.most or id(self) not in state.values:
             return x
         above = state.values[id(self)] > 1 - max(due)

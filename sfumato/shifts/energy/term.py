@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.energy import Energy, Value
 from sfumato.core.rows import TARGET
-from sfumato.core.state import StepState
+from sfumato.core.state import NetworkTap, StepState
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Measurement:
     """
 
     value: Value
-    taps: Sequence[Any] = ()
+    taps: Sequence[NetworkTap] = ()
 
 
 class Term(Protocol):
