@@ -84,7 +84,7 @@ def plan_edit(
     sources: Sources,
     prompts: Any,
     *,
-    methods: Sequence[Named] | None = None,
+    methods: str | Sequence[Named] | None = None,
     shifts: Sequence[Shift] = (),
     guidance_scale: float | Sequence[float] | None = None,
     mask: Any = None,

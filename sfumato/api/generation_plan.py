@@ -19,14 +19,14 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 
 def compose_generation(
-    network: DiffusionModel, params: GenerateParams, wanted: Sequence[Named], shifts: Sequence[Shift]
+    network: DiffusionModel, params: GenerateParams, wanted: str | Sequence[Named], shifts: Sequence[Shift]
 ) -> Composition:
     """Compose the generation of images from methods and shifts.
 
     Args:
         network: the model.
         params: parameters of the run, used for all methods.
-        wanted: names of methods, with or without options of the edit.
+        wanted: name of a method, or names of methods with or without options of the edit.
         shifts: shifts of the caller.
 
     Raises:

@@ -290,7 +290,7 @@ class Model(Loaded):
         maps: Tensor | None = None,
         labels: int | Sequence[Any] | Tensor | None = None,
         tokens: Tensor | None = None,
-        methods: Sequence[Named] = (),
+        methods: str | Sequence[Named] = (),
         shifts: Sequence[Shift] = (),
         batch: int | None = None,
         steps: int | None = None,
@@ -314,7 +314,8 @@ class Model(Loaded):
                 `sfumato.models.class_labels`.
             tokens: [n,k,d] for a network with cross-attention and without text encoder; n is 1 or the number of
                 images.
-            methods: names of methods that support generated images, or pairs (name, {option: value}).
+            methods: name of a method that supports generated images, or a list of names and pairs (name,
+                {option: value}).
             shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), applied after those of the methods.
             batch: maximum number of rows per forward pass; by default 2 to 64, depending on the size of the latents.
             steps: number of steps, 1 to 1000; also as num_inference_steps. By default that of the model.
