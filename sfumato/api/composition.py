@@ -19,6 +19,7 @@ from sfumato.methods.params import SHARED, Params, Stage, check_names, options_o
 from sfumato.methods.registry import METHODS, Method
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import NO_TAPS, TiledModel
+from sfumato.shifts.carry import Carry
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
 """Name of a method, or a pair (name, options of the edit)."""
@@ -126,8 +127,8 @@ class Composition:
         if isinstance(job.network, TiledModel):
             _check_tiles(made)
         if found := conflict(shifts, len(job.timesteps)):
-            names = (next(name for name, shift in made if shift is each) for each in found.shifts)
-            raise BadInput(f"{found.sentence(*names)}: leave one of them out, or set its fraction of the steps to 0.")
+            names = [next(name for name, shift in made if shift is each) for each in found.shifts]
+            raise BadInput(f"{found.sentence(*names)}: leave one of them out{_or_for_no_steps(names, found.shifts)}.")
         return shifts
 
     def described(self, values: Callable[[Params], Mapping[str, Any]] = parameters) -> list[dict[str, Any]]:
@@ -185,6 +186,12 @@ def compose(
     first = found[0][1] if found else run
     common = {name: getattr(first, name) for name in SHARED if hasattr(first, name)}
     return Composition(tuple((each, _shared(own, common)) for each, own in found), tuple(shifts), run)
+
+
+def _or_for_no_steps(names: Sequence[str], shifts: Sequence[Shift]) -> str:
+    """The alternative to leaving a shift out for those that act in a fraction of the steps; "" if there are none."""
+    able = [name for name, shift in zip(names, shifts, strict=True) if isinstance(shift, Carry)]
+    return f", or set the fraction of the steps of {' or '.join(able)} to 0" if able else ""
 
 
 def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
