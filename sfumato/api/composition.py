@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from sfumato.api.arguments import check_run, check_shifts, check_steps_fixed, renamed, resolve, revise
-from sfumato.api.report import parameters
+from sfumato.api.report import described_shift, parameters
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
@@ -141,7 +141,7 @@ class Composition:
         methods = [
             {"method": name} | {option: given[option] for option in options} for name, given, options in described
         ]
-        return methods + [{"shift": type(shift).__qualname__} for shift in self.shifts]
+        return methods + [described_shift(shift) for shift in self.shifts]
 
 
 def compose(
