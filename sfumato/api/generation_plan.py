@@ -1,13 +1,16 @@
-"""Composition of methods for images that are generated from noise."""
+"""The plan of a generation: its methods, and its batches with the shifts of each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from sfumato.api.arguments import check_shifts, resolve
 from sfumato.api.composition import Composition, Named, as_named, check_once
+from sfumato.api.group import at_once
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import Guided, classifier_free
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
@@ -16,6 +19,22 @@ from sfumato.methods.job import FROM_NOISE, Job
 from sfumato.methods.params import Params, Stage, check_names, options_of
 from sfumato.methods.registry import METHODS, Method
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.with_source import WithSource
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationBatch:
+    """Images that are generated in one batch.
+
+    Attributes:
+        outputs: index of the result, per image.
+        job: input of the methods, without a source.
+        shifts: shifts of the methods and of the caller.
+    """
+
+    outputs: list[int]
+    job: Job
+    shifts: list[Shift]
 
 
 def compose_generation(
@@ -36,6 +55,49 @@ def compose_generation(
     found = [_with_params(network, params, each) for each in as_named(wanted)]
     check_once([method for method, _ in found])
     return Composition(tuple(found), tuple(shifts), params)
+
+
+def generation_batches(
+    network: DiffusionModel,
+    params: GenerateParams,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    shape: tuple[int, int, int],
+    negative_prompt: str,
+    batch: int | None,
+    extra: Condition,
+    composition: Composition,
+) -> list[GenerationBatch]:
+    """Split a generation into batches, and encode the prompts and create the shifts of each.
+
+    Args:
+        network: the model.
+        params: parameters of the run.
+        prompts: one per image.
+        seeds: one per image.
+        shape: shape (c, h, w) of one latent.
+        negative_prompt: the negative prompt of classifier-free guidance.
+        batch: maximum number of rows per forward pass; None for the default.
+        extra: maps, labels and tokens, one row per image; also used for the prediction under the negative prompt.
+        composition: methods and shifts.
+
+    Raises:
+        BadInput: as `Composition.of` and `Composition.path`.
+    """
+    size = shape[1] * network.factor, shape[2] * network.factor
+    largest, path = at_once(shape, batch), composition.path(params.steps)
+    found = []
+    for first in range(0, len(prompts), largest):
+        texts, own = list(prompts[first : first + largest]), list(seeds[first : first + largest])
+        some = extra[first : first + largest]
+        inputs: dict[str, Any] = {"size": size, "maps": some.maps, "labels": some.labels, "tokens": some.tokens}
+        negative = network.condition([negative_prompt] * len(texts), **inputs) if network.takes_text else None
+        guided = classifier_free(network, negative, [float(params.guidance_scale)] * len(texts))
+        condition = network.condition(texts, **inputs)
+        guided = replace(guided, network=WithSource(network, {}, condition))
+        job = job_of(guided, shape, condition, params, own, path)
+        found.append(GenerationBatch(list(range(first, first + len(texts))), job, composition.of(job)))
+    return found
 
 
 def job_of(

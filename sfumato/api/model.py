@@ -23,7 +23,7 @@ from sfumato.api.composition import Named, as_named, name_of
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.finding import compute_text_direction
 from sfumato.api.generating import extra_condition, generating, read_extra
-from sfumato.api.generation_plan import compose_generation
+from sfumato.api.generation_plan import compose_generation, generation_batches
 from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting, outlines
@@ -346,7 +346,8 @@ class Model(Loaded):
         check_negative(network, composition.uses_negative, negative_prompt, [params.guidance_scale])
         composition.check_run(network, [shape[1:]], texts, texts)
         done: list[Part] = []
-        work = generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition, done)
+        batches = generation_batches(network, params, texts, seeds, shape, negative_prompt, batch, extra, composition)
+        work = generating(self, params, texts, seeds, shape, negative_prompt, extra, composition, batches, done)
         return Run(network, work, done)
 
     generate = finished(generate_steps)

@@ -121,6 +121,10 @@ class Words(Shift):
         return (WORDS,)
 
 
+def test_conflicting_shifts_of_a_generation_are_refused_by_the_call(sd):
+    refused(sd, "Words and Words both replace the words", lambda: sd.generate_steps("a cat", shifts=[Words(), Words()]))
+
+
 @pytest.mark.parametrize("methods", [[], [("prompt-to-prompt", {"blend": "cat", "cross_steps": 0.0})]])
 def test_refusal_names_the_fraction_of_the_steps_only_where_there_is_one(sd, inverted_by, methods):
     shifts = [Words()] if methods else [Words(), Words()]
