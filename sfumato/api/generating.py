@@ -1,14 +1,9 @@
 """Implementation of `Model.generate`."""
 
-from collections.abc import Generator, Mapping, Sequence
-from hashlib import sha256
-from typing import Any
+from collections.abc import Generator, Sequence
 
-import torch
-from torch import Tensor
-
-from sfumato.api.arguments import spread
 from sfumato.api.composition import Composition
+from sfumato.api.extra import described_extra
 from sfumato.api.generation_plan import GenerationBatch
 from sfumato.api.group import decoded
 from sfumato.api.loaded import Loaded
@@ -16,12 +11,8 @@ from sfumato.api.report import files_used, made_with, parameters, recipe_paramet
 from sfumato.api.result import Part, Result
 from sfumato.api.run import Progress, following
 from sfumato.core.condition import Condition
-from sfumato.errors import BadInput
 from sfumato.images import to_uint8
 from sfumato.methods.generate import GenerateParams, generate
-from sfumato.models.checks import check_labels, check_maps, check_tokens
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.fingerprint import add_tensor
 
 
 def generating(
@@ -75,7 +66,7 @@ def generating(
                 "seed": seeds[row],
                 "size": list(size[::-1]),
                 **parameters(params),
-                **_described(extra[row]),
+                **described_extra(extra[row]),
                 **({"methods": described} if described else {}),
                 **files,
             }
@@ -89,50 +80,3 @@ def generating(
         "notes": model.too_long(prompts) + composition.notes([("", prompt) for prompt in prompts]),
     }
     return Result(pixels, [], [each for part in parts for each in part.result.recipes], report)
-
-
-def read_extra(network: DiffusionModel, maps: Any, labels: Any, tokens: Any) -> dict[str, Tensor]:
-    """Check the inputs of a network in addition to prompts and return them by their name in `Condition`.
-
-    Raises:
-        BadInput: an input that the network requires is missing, or an input is not supported by the network or has the
-            wrong shape.
-    """
-    check_maps(network, maps)
-    check_tokens(network, tokens)
-    parts = {"maps": maps, "labels": check_labels(network, labels), "tokens": tokens}
-    return {name: part for name, part in parts.items() if part is not None}
-
-
-def extra_condition(parts: Mapping[str, Tensor], rows: int, shape: tuple[int, int, int]) -> Condition:
-    """Return the additional inputs of `rows` images as a condition without prompts.
-
-    Args:
-        parts: inputs from `read_extra`, each with one row for all images or one per image.
-        rows: number of images.
-        shape: shape (c, h, w) of one latent.
-
-    Raises:
-        BadInput: an input has neither one row nor `rows` rows, or the maps do not have the size of the latents.
-    """
-    if "maps" in parts and parts["maps"].shape[2:] != shape[1:]:
-        sizes = " x ".join(map(str, shape[1:])), " x ".join(map(str, parts["maps"].shape[2:]))
-        raise BadInput(f"maps must have the height and width of the latents, {sizes[0]}, not {sizes[1]}.")
-    each: dict[str, Any] = {
-        name: torch.stack(spread(list(part), rows, name.removesuffix("s"))) for name, part in parts.items()
-    }
-    return Condition(rows=rows, **each)
-
-
-def _described(extra: Condition) -> dict[str, Any]:
-    """Additional inputs of one image as JSON values: labels as numbers, other tensors as SHA-256 digests."""
-    values = {"maps": extra.maps, "label": extra.labels, "tokens": extra.tokens}
-    return {name: _value(name, part) for name, part in values.items() if part is not None}
-
-
-def _value(name: str, part: Tensor) -> float | str:
-    if part.ndim == 1:
-        return part.item()
-    digest = sha256()
-    add_tensor(digest, name, part)
-    return digest.hexdigest()

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from sfumato.api.arguments import check_shifts, resolve
 from sfumato.api.composition import Composition, Named, as_named, check_once
 from sfumato.api.group import at_once
+from sfumato.api.loaded import Loaded
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided, classifier_free
+from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
@@ -58,7 +58,7 @@ def compose_generation(
 
 
 def generation_batches(
-    network: DiffusionModel,
+    model: Loaded,
     params: GenerateParams,
     prompts: Sequence[str],
     seeds: Sequence[int],
@@ -71,7 +71,7 @@ def generation_batches(
     """Split a generation into batches, and encode the prompts and create the shifts of each.
 
     Args:
-        network: the model.
+        model: the model.
         params: parameters of the run.
         prompts: one per image.
         seeds: one per image.
@@ -84,17 +84,15 @@ def generation_batches(
     Raises:
         BadInput: as `Composition.of` and `Composition.path`.
     """
-    size = shape[1] * network.factor, shape[2] * network.factor
+    size = shape[1] * model.network.factor, shape[2] * model.network.factor
     largest, path = at_once(shape, batch), composition.path(params.steps)
     found = []
     for first in range(0, len(prompts), largest):
         texts, own = list(prompts[first : first + largest]), list(seeds[first : first + largest])
         some = extra[first : first + largest]
-        inputs: dict[str, Any] = {"size": size, "maps": some.maps, "labels": some.labels, "tokens": some.tokens}
-        negative = network.condition([negative_prompt] * len(texts), **inputs) if network.takes_text else None
-        guided = classifier_free(network, negative, [float(params.guidance_scale)] * len(texts))
-        condition = network.condition(texts, **inputs)
-        guided = replace(guided, network=WithSource(network, {}, condition))
+        guided = model.guided([params.guidance_scale] * len(texts), size, negative_prompt, some)
+        condition = model.condition(texts, size, some)
+        guided = replace(guided, network=WithSource(model.network, {}, condition))
         job = job_of(guided, shape, condition, params, own, path)
         found.append(GenerationBatch(list(range(first, first + len(texts))), job, composition.of(job)))
     return found

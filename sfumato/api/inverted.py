@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from sfumato.api.composition import Named
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.editing import edit_run
@@ -26,6 +28,9 @@ class Inverted(Sources):
         self,
         prompts: str | Sequence[str] = "",
         *,
+        maps: Tensor | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Tensor | None = None,
         methods: str | Sequence[Named] | None = None,
         shifts: Sequence[Shift] = (),
         guidance_scale: float | Sequence[float] | None = None,
@@ -46,6 +51,10 @@ class Inverted(Sources):
             prompts: target prompts, which describe the edited images; one for all or one per image, or several for a
                 single image. For methods that edit without a target prompt (e.g. pullback), an empty prompt is replaced
                 by the source prompt.
+            maps: maps of the edit, as for `Model.invert_steps`; n is 1 or the number of images, or several for a single
+                image. By default those of the inversion; the same applies to labels and tokens.
+            labels: class labels of the edit.
+            tokens: tokens of the edit.
             methods: name of a method, or a list of names and pairs (name, options of the edit), whose shifts are
                 applied in this order. By default, the method that the images were inverted for; () replays the
                 inversion under the target prompt without any method. A method can edit inversions of all kinds that it
@@ -78,6 +87,9 @@ class Inverted(Sources):
         plan = plan_edit(
             self,
             prompts,
+            maps=maps,
+            labels=labels,
+            tokens=tokens,
             methods=methods,
             shifts=shifts,
             guidance_scale=guidance_scale,
@@ -115,6 +127,8 @@ class Inverted(Sources):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the inversion, with the source images, to one safetensors file, which `Model.open` reads.
+
+        The file does not contain maps, labels and tokens; `Model.open` takes them again.
 
         Args:
             path: the file.
