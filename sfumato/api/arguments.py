@@ -157,6 +157,20 @@ def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
     return {DIFFUSERS_NAMES.get(name, name): value for name, value in options.items()}
 
 
+def check_steps_fixed(options: Mapping[str, Any]) -> None:
+    """Check that the options of an edit do not contain the number of steps, under any of its names.
+
+    Raises:
+        BadInput: they do.
+    """
+    for name in ("steps", *DIFFUSERS_NAMES):
+        if name in options:
+            raise BadInput(
+                f"{name}: the number of steps was fixed at inversion; leave {name} out, or invert the image again "
+                "with it."
+            )
+
+
 def given(options: Mapping[str, Any], **named: Any) -> dict[str, Any]:
     """Add the named options that are not None to `options`."""
     return {**options, **{name: value for name, value in named.items() if value is not None}}

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from sfumato.api.arguments import check_run, check_shifts, resolve, revise
-from sfumato.api.report import parameters
+from sfumato.api.arguments import check_run, check_shifts, check_steps_fixed, renamed, resolve, revise
+from sfumato.api.report import described_shift, parameters
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
@@ -19,6 +19,7 @@ from sfumato.methods.params import SHARED, Params, Stage, check_names, options_o
 from sfumato.methods.registry import METHODS, Method, check_once
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import NO_TAPS, TiledModel
+from sfumato.shifts.carry import Carry
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
 """Name of a method, or a pair (name, options of the edit)."""
@@ -126,8 +127,8 @@ class Composition:
         if isinstance(job.network, TiledModel):
             _check_tiles(made)
         if found := conflict(shifts, len(job.timesteps)):
-            names = (next(name for name, shift in made if shift is each) for each in found.shifts)
-            raise BadInput(f"{found.sentence(*names)}: leave one of them out, or set its fraction of the steps to 0.")
+            names = [next(name for name, shift in made if shift is each) for each in found.shifts]
+            raise BadInput(f"{found.sentence(*names)}: leave one of them out{_or_for_no_steps(names, found.shifts)}.")
         return shifts
 
     def described(self, values: Callable[[Params], Mapping[str, Any]] = parameters) -> list[dict[str, Any]]:
@@ -140,7 +141,7 @@ class Composition:
         methods = [
             {"method": name} | {option: given[option] for option in options} for name, given, options in described
         ]
-        return methods + [{"shift": type(shift).__qualname__} for shift in self.shifts]
+        return methods + [described_shift(shift) for shift in self.shifts]
 
 
 def compose(
@@ -148,7 +149,7 @@ def compose(
     kind: str,
     method: Method,
     params: Params,
-    wanted: Sequence[Named] | None,
+    wanted: str | Sequence[Named] | None,
     shifts: Sequence[Shift],
     options: Mapping[str, Any],
 ) -> Composition:
@@ -159,29 +160,38 @@ def compose(
         kind: name of the inversion.
         method: the method that the inversion was made for.
         params: its parameters.
-        wanted: names of methods, with or without options; None for `method`.
+        wanted: name of a method, or names of methods with or without options; None for `method`.
         shifts: shifts of the caller.
-        options: options of the edit by `method`; if `wanted` is given, only those of the run (`SHARED`).
+        options: options of the edit by the method, if there is only one; if `wanted` is a list, only those of the run
+            (`SHARED`).
 
     Raises:
         BadInput: a method or option is unknown, a method does not accept the inversion, or a value is out of range.
     """
     check_shifts(shifts)
+    check_steps_fixed(options)
+    options = renamed(options)
     if wanted is None:
         revised = revise(network, params, options, f"edit by {method.name}")
         return Composition(((method, revised),), tuple(shifts), revised)
     shared = {name: value for name, value in options.items() if name in SHARED}
-    for name in options:
-        if name not in SHARED:
-            raise BadInput(
-                f"{name!r} belongs to a method: give it with the method's name, as (name, {{option: value}})."
-            )
+    own = {name: value for name, value in options.items() if name not in SHARED}
+    if isinstance(wanted, str):
+        wanted, own = [(wanted, own)], {}
+    for name in own:
+        raise BadInput(f"{name!r} belongs to a method: give it with the method's name, as (name, {{option: value}}).")
     found = [_with_params(network, kind, method, params, each, shared) for each in as_named(wanted)]
     check_once([each for each, _ in found])
     run = revise(network, params, {n: v for n, v in shared.items() if n in options_of(type(params))}, "edit")
     first = found[0][1] if found else run
     common = {name: getattr(first, name) for name in SHARED if hasattr(first, name)}
     return Composition(tuple((each, _shared(own, common)) for each, own in found), tuple(shifts), run)
+
+
+def _or_for_no_steps(names: Sequence[str], shifts: Sequence[Shift]) -> str:
+    """The alternative to leaving a shift out for those that act in a fraction of the steps; "" if there are none."""
+    able = [name for name, shift in zip(names, shifts, strict=True) if isinstance(shift, Carry)]
+    return f", or set the fraction of the steps of {' or '.join(able)} to 0" if able else ""
 
 
 def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
@@ -194,15 +204,17 @@ def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
 
 
 def as_named(wanted: Any) -> list[Named]:
-    """Check a list of method names and (name, options) pairs.
+    """Check the name of a method, or a list of names and (name, options) pairs, and return it as a list.
 
     A `sfumato.methods.changes.Change` is combined with an earlier entry of the same method, if there is one.
 
     Raises:
-        BadInput: `wanted` is not such a list.
+        BadInput: `wanted` is neither a name nor such a list.
     """
-    if isinstance(wanted, str) or not isinstance(wanted, Sequence):
-        raise BadInput(f"methods must be a list of names, or of (name, {{option: value}}), not {wanted!r}.")
+    if isinstance(wanted, str):
+        return [wanted]
+    if not isinstance(wanted, Sequence):
+        raise BadInput(f"methods must be a name, or a list of names or of (name, {{option: value}}), not {wanted!r}.")
     for each in wanted:
         pair = isinstance(each, Sequence) and len(each) == 2 and isinstance(each[0], str)
         if not isinstance(each, str) and not (pair and isinstance(each[1], Mapping)):
@@ -236,6 +248,7 @@ def _with_params(
     what = f"edit by {method.name}"
     for shared_name in set(own) & set(SHARED):
         raise BadInput(f"{shared_name} applies to the complete run: give it as an option of the edit, not of {name}.")
+    check_steps_fixed(own)
     check_names(own, method.params, ("edit",), what)
     given = {n: v for n, v in shared.items() if n in options_of(method.params)} | dict(own)
     if method is bound:

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_negative, check_prompts, spread
 from sfumato.api.composition import Composition, Named, compose
+from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.group import at_once, padded_size
 from sfumato.api.region import Region, region
 from sfumato.api.regions import check_region
 from sfumato.api.sources import Sources
+from sfumato.core.condition import Condition
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.images import LoadedImage, Mask
@@ -49,6 +51,8 @@ class EditPlan:
         of: index of the source image, per result.
         images: source image, per result.
         prompts: target prompt, per result; the source prompt if none was given.
+        extra: maps, labels and tokens (`sfumato.api.extra`), one row per result; those of the source if none were
+            given.
         guidance_scales: guidance scale, per result.
         masks: painted mask, per result, or None.
         region: words or difference of prompts that restrict the edit further, or None.
@@ -65,6 +69,7 @@ class EditPlan:
     of: list[int]
     images: list[LoadedImage]
     prompts: list[str]
+    extra: Condition
     guidance_scales: list[float]
     masks: list[Mask | None]
     region: Region | None
@@ -84,7 +89,10 @@ def plan_edit(
     sources: Sources,
     prompts: Any,
     *,
-    methods: Sequence[Named] | None = None,
+    maps: Tensor | None = None,
+    labels: Any = None,
+    tokens: Tensor | None = None,
+    methods: str | Sequence[Named] | None = None,
     shifts: Sequence[Shift] = (),
     guidance_scale: float | Sequence[float] | None = None,
     mask: Any = None,
@@ -108,7 +116,15 @@ def plan_edit(
         _listed(values, name)
         for values, name in ((guidance_scale, "guidance scale"), (mask, "mask"), (as_list(prompts), "target prompt"))
     )
-    wanted = max(len(texts), len(guidance_scales), len(masks)) if len(sources) == 1 else len(sources)
+    own = sources.extra
+    parts = read_extra(
+        network,
+        own.maps if maps is None else maps,
+        own.labels if labels is None else labels,
+        own.tokens if tokens is None else tokens,
+    )
+    given = (texts, guidance_scales, masks, *parts.values())
+    wanted = max(map(len, given)) if len(sources) == 1 else len(sources)
     found = region(mask_words, mask_difference, mask_threshold)
     compositions = [
         compose(network, sources.kind, sources.method, sources.params, methods, shifts, {**options, **each})
@@ -120,6 +136,7 @@ def plan_edit(
     pairs = zip(spread(texts, wanted, "target prompt"), befores, strict=True)
     texts = [text if text.strip() else before for text, before in pairs]
     sizes = [(group.inversion.x.shape[-2], group.inversion.x.shape[-1]) for group in sources.groups]
+    extra = extra_condition(network, parts, wanted, sizes)
     composition.check_run(network, sizes, befores, texts)
     if found is not None and isinstance(network, TiledModel):
         raise BadInput("mask_words and mask_difference are not for edits in tiles: give a mask instead.")
@@ -132,10 +149,11 @@ def plan_edit(
     return EditPlan(
         masks=[None if each is None else painted_mask(each, image.size) for each, image in bounds],
         region=found,
-        batches=_batches(sources, composition, texts, scales, negative_prompt),
+        batches=_batches(sources, composition, texts, scales, negative_prompt, extra),
         of=spread(list(range(len(sources))), wanted, "image"),
         images=images,
         prompts=texts,
+        extra=extra,
         guidance_scales=scales,
         compositions=spread(compositions, wanted, "guidance_scale"),
         residual=residual,
@@ -160,8 +178,12 @@ def _batches(
     prompts: Sequence[str],
     scales: Sequence[float],
     negative_prompt: str,
+    extra: Condition,
 ) -> list[Batch]:
     """Split the edits into batches, group by group, and encode their prompts.
+
+    A run under the source prompt (`Composition.under_source`) also has the maps, labels and tokens of the edit, and so
+    has the negative prediction of its guidance.
 
     Raises:
         BadInput: as `Composition.of`.
@@ -177,13 +199,14 @@ def _batches(
         for first in range(0, len(outputs), largest):
             some = outputs[first : first + largest]
             rows = [row[of[j]] for j in some]
-            source, target = group.condition[rows], sources.model.condition([prompts[j] for j in some], size)
+            source, own = group.condition[rows], extra[some]
+            target = sources.model.condition([prompts[j] for j in some], size, own)
             job = Job(
-                sources.model.guided([scales[j] for j in some], size, negative_prompt),
+                sources.model.guided([scales[j] for j in some], size, negative_prompt, own),
                 group.inversion.rows(rows),
                 source,
                 target,
-                source if composition.under_source else target,
+                sources.model.with_extra(source, own) if composition.under_source else target,
                 composition.skip,
                 bool(getattr(sources.params, "exact", False)),
                 composition.path(len(group.inversion.timesteps) - composition.skip),

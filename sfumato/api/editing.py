@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato.api.bounds import EditRegion, bound, held
 from sfumato.api.edit_plan import Batch, EditPlan
+from sfumato.api.extra import described_extra
 from sfumato.api.finish import add_residual, finished, weights_at
 from sfumato.api.group import Group, decoded
 from sfumato.api.notes import similarity_note
@@ -179,6 +180,7 @@ def _recipe(sources: Sources, plan: EditPlan, j: int) -> dict[str, Any]:
         **files_used(*(params for _, params in plan.composition.methods)),
         "guidance_scale": plan.guidance_scales[j],
         "prompt": plan.prompts[j],
+        **described_extra(plan.extra[j]),
         "negative_prompt": plan.negative_prompt,
         "masked": plan.masks[j] is not None or plan.region is not None,
         **_mask_used(plan.masks[j]),

@@ -1,11 +1,14 @@
-"""Composition of methods for images that are generated from noise."""
+"""The plan of a generation: its methods, and its batches with the shifts of each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from sfumato.api.arguments import check_shifts, resolve
 from sfumato.api.composition import Composition, Named, as_named
+from sfumato.api.group import at_once
+from sfumato.api.loaded import Loaded
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
@@ -16,17 +19,33 @@ from sfumato.methods.job import FROM_NOISE, Job
 from sfumato.methods.params import Params, Stage, check_names, options_of
 from sfumato.methods.registry import METHODS, Method, check_once
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.with_source import WithSource
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationBatch:
+    """Images that are generated in one batch.
+
+    Attributes:
+        outputs: index of the result, per image.
+        job: input of the methods, without a source.
+        shifts: shifts of the methods and of the caller.
+    """
+
+    outputs: list[int]
+    job: Job
+    shifts: list[Shift]
 
 
 def compose_generation(
-    network: DiffusionModel, params: GenerateParams, wanted: Sequence[Named], shifts: Sequence[Shift]
+    network: DiffusionModel, params: GenerateParams, wanted: str | Sequence[Named], shifts: Sequence[Shift]
 ) -> Composition:
     """Compose the generation of images from methods and shifts.
 
     Args:
         network: the model.
         params: parameters of the run, used for all methods.
-        wanted: names of methods, with or without options of the edit.
+        wanted: name of a method, or names of methods with or without options of the edit.
         shifts: shifts of the caller.
 
     Raises:
@@ -36,6 +55,47 @@ def compose_generation(
     found = [_with_params(network, params, each) for each in as_named(wanted)]
     check_once([method for method, _ in found])
     return Composition(tuple(found), tuple(shifts), params)
+
+
+def generation_batches(
+    model: Loaded,
+    params: GenerateParams,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    shape: tuple[int, int, int],
+    negative_prompt: str,
+    batch: int | None,
+    extra: Condition,
+    composition: Composition,
+) -> list[GenerationBatch]:
+    """Split a generation into batches, and encode the prompts and create the shifts of each.
+
+    Args:
+        model: the model.
+        params: parameters of the run.
+        prompts: one per image.
+        seeds: one per image.
+        shape: shape (c, h, w) of one latent.
+        negative_prompt: the negative prompt of classifier-free guidance.
+        batch: maximum number of rows per forward pass; None for the default.
+        extra: maps, labels and tokens, one row per image; also used for the prediction under the negative prompt.
+        composition: methods and shifts.
+
+    Raises:
+        BadInput: as `Composition.of` and `Composition.path`.
+    """
+    size = shape[1] * model.network.factor, shape[2] * model.network.factor
+    largest, path = at_once(shape, batch), composition.path(params.steps)
+    found = []
+    for first in range(0, len(prompts), largest):
+        texts, own = list(prompts[first : first + largest]), list(seeds[first : first + largest])
+        some = extra[first : first + largest]
+        guided = model.guided([params.guidance_scale] * len(texts), size, negative_prompt, some)
+        condition = model.condition(texts, size, some)
+        guided = replace(guided, network=WithSource(model.network, {}, condition))
+        job = job_of(guided, shape, condition, params, own, path)
+        found.append(GenerationBatch(list(range(first, first + len(texts))), job, composition.of(job)))
+    return found
 
 
 def job_of(

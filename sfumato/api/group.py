@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.api.extra import extra_of
 from sfumato.core.batching import rows_per_call
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, classifier_free
@@ -28,7 +29,7 @@ class Group:
         indices: positions of the images in the user's list.
         images: the images at the size at which they are edited; `LoadedImage.full` is the image as it was read.
         inversion: one row per image.
-        condition: condition of the source prompts, one row per image.
+        condition: condition of the source prompts, with maps, labels and tokens of the images, one row per image.
         maps: cached maps from which regions are computed, see `sfumato.api.regions.find`.
     """
 
@@ -59,9 +60,10 @@ class Group:
         """D(E(x)): the images reconstructed by the autoencoder, in the format of `source`."""
         return decoded(self.network, self.inversion.x0, self.size)
 
-    def guidance(self) -> Guided:
-        """Return the network with the guidance of the inversion."""
-        return guided(self.network, self.inversion.guidance_scales, padded_size(self.network, self.size))
+    @property
+    def extra(self) -> Condition:
+        """Maps, labels and tokens of the images (`sfumato.api.extra`), one row per image."""
+        return extra_of(self.network, self.condition)
 
 
 def guided(

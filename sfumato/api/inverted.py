@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from sfumato.api.composition import Named
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.editing import edit_run
@@ -26,7 +28,10 @@ class Inverted(Sources):
         self,
         prompts: str | Sequence[str] = "",
         *,
-        methods: Sequence[Named] | None = None,
+        maps: Tensor | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Tensor | None = None,
+        methods: str | Sequence[Named] | None = None,
         shifts: Sequence[Shift] = (),
         guidance_scale: float | Sequence[float] | None = None,
         mask: Any = None,
@@ -46,10 +51,14 @@ class Inverted(Sources):
             prompts: target prompts, which describe the edited images; one for all or one per image, or several for a
                 single image. For methods that edit without a target prompt (e.g. pullback), an empty prompt is replaced
                 by the source prompt.
-            methods: names of methods, or pairs (name, options of the edit); their shifts are applied in this order. By
-                default, the method that the images were inverted for; () replays the inversion under the target prompt
-                without any method. A method can edit inversions of all kinds that it accepts, including those that were
-                computed for another method.
+            maps: maps of the edit, as for `Model.invert_steps`; n is 1 or the number of images, or several for a single
+                image. By default those of the inversion; the same applies to labels and tokens.
+            labels: class labels of the edit.
+            tokens: tokens of the edit.
+            methods: name of a method, or a list of names and pairs (name, options of the edit), whose shifts are
+                applied in this order. By default, the method that the images were inverted for; () replays the
+                inversion under the target prompt without any method. A method can edit inversions of all kinds that it
+                accepts, including those that were computed for another method.
             shifts: additional shifts (`sfumato.core.shift.Shift`), which are applied after those of the methods.
             guidance_scale: guidance scale of the target prompt, one for all or one per result.
             mask: image files, Pillow images or arrays of the images' size, white where the edit applies; one for all
@@ -65,7 +74,8 @@ class Inverted(Sources):
             check: replay the source first, unless this has been done, and report
                 `reconstruction_latent_max_error`.
             negative_prompt: the negative prompt of classifier-free guidance.
-            options: other options of the edit, e.g. skip; options of the method only if `methods` is not given.
+            options: other options of the edit, e.g. skip; options of the method only if `methods` is a single name or
+                not given.
 
         Returns:
             A run: iterate over it for progress, then read `result`. Its images are uint8 [h,w,3] of the size of the
@@ -77,6 +87,9 @@ class Inverted(Sources):
         plan = plan_edit(
             self,
             prompts,
+            maps=maps,
+            labels=labels,
+            tokens=tokens,
             methods=methods,
             shifts=shifts,
             guidance_scale=guidance_scale,
@@ -114,6 +127,8 @@ class Inverted(Sources):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the inversion, with the source images, to one safetensors file, which `Model.open` reads.
+
+        The file does not contain maps, labels and tokens; `Model.open` takes them again.
 
         Args:
             path: the file.

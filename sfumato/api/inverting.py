@@ -14,6 +14,7 @@ from sfumato.api.report import file_name, parameters
 from sfumato.api.resolution import Resolution, chosen
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
+from sfumato.core.condition import Condition
 from sfumato.images import LoadedImage
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
@@ -39,10 +40,12 @@ def outlines(
     seeds: Sequence[int],
     batch: int | None,
     resolution: Resolution = None,
+    extra: Condition | None = None,
 ) -> list[Group]:
     """Group the images by size and plan their inversions, with latents on the device "meta".
 
-    All arguments have been checked. The prompts are encoded here.
+    All arguments have been checked. The prompts are encoded here. `extra` contains the maps, labels and tokens of the
+    images (`sfumato.api.extra`), one row per image.
     """
     network, kind = model.network, kind_of(method, params)
     params.check_inversion(network)
@@ -65,7 +68,8 @@ def outlines(
             tuple(texts),
             {"method": method.name, "resolution": at, **more, **reading(network), **parameters(params)},
         )
-        groups.append(Group(network, indices, some, inversion, model.condition(texts, size)))
+        condition = model.condition(texts, size, None if extra is None else extra[indices])
+        groups.append(Group(network, indices, some, inversion, condition))
     return groups
 
 
@@ -75,7 +79,8 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
     groups: list[Group] = []
     for n, group in enumerate(sources.groups):
         outline, x0 = group.inversion, encode(network, group.images)
-        guided = sources.model.guided(outline.guidance_scales, padded_size(network, group.size))
+        size = padded_size(network, group.size)
+        guided = sources.model.guided(outline.guidance_scales, size, extra=group.extra)
         guided, condition = sources.params.inverted_under(network, guided, group.condition, x0)
         work = kind.invert(
             guided,

@@ -13,6 +13,7 @@ from sfumato.api.settings import check_settings
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, classifier_free
 from sfumato.metrics import DualEncoder
+from sfumato.models.conditioning import with_inputs
 from sfumato.models.diffusion_model import DiffusionModel
 
 KEPT = 16
@@ -99,28 +100,56 @@ class Loaded:
             if encoder is not None and count > encoder.context
         ]
 
-    def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
-        """Encode prompts to a condition, one row per prompt, for images of `size` (height, width) in pixels.
+    def condition(self, prompts: Sequence[str], size: tuple[int, int], extra: Condition | None = None) -> Condition:
+        """Return a condition with one row per prompt, for images of `size` (height, width) in pixels.
 
-        The latest conditions are cached, so that plans with the same prompts encode them once. Threads that encode the
-        same prompts concurrently do not block each other; all of them return the condition that was cached first.
+        The latest encoded prompts are cached, so that plans with the same prompts encode them once. Threads that encode
+        the same prompts concurrently do not block each other; all of them return what was cached first.
+
+        Args:
+            prompts: the prompts.
+            size: (height, width) of the images in pixels.
+            extra: maps, labels and tokens (`sfumato.api.extra`), one row per prompt.
         """
+        encoded = self._encoded(prompts, size)
+        return encoded if extra is None else self.with_extra(encoded, extra)
+
+    def with_extra(self, condition: Condition, extra: Condition) -> Condition:
+        """Return a condition with the maps, labels and tokens of `extra`, which has the same number of rows."""
+        return with_inputs(self.network, condition, extra.maps, extra.labels, extra.tokens)
+
+    def _encoded(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
+        """The prompts as a condition, from the cache if possible; see `condition`."""
         read = tuple((each.weighted, each.chunks) for each in self.network.text_encoders)
         key = (tuple(prompts), size, read, self.network.revision())
         with self._with_conditions:
             known = self._conditions.get(key)
         if known is not None:
             return known
-        made = self.network.condition(list(prompts), size=size)
+        made = self.network.text_condition(list(prompts), size=size)
         with self._with_conditions:
             stored = self._conditions.setdefault(key, made)
             while len(self._conditions) > KEPT:
                 self._conditions.pop(next(iter(self._conditions)))
         return stored
 
-    def guided(self, scales: Sequence[float], size: tuple[int, int], negative_prompt: str = "") -> Guided:
-        """Return the network with classifier-free guidance, as `sfumato.api.group.guided` with cached conditions."""
-        negative = self.condition([negative_prompt] * len(scales), size) if self.network.takes_text else None
+    def guided(
+        self,
+        scales: Sequence[float],
+        size: tuple[int, int],
+        negative_prompt: str = "",
+        extra: Condition | None = None,
+    ) -> Guided:
+        """Return the network with classifier-free guidance.
+
+        Args:
+            scales: guidance scale, one per row.
+            size: (height, width) of the images in pixels.
+            negative_prompt: the negative prompt; ignored for a model without text input.
+            extra: maps, labels and tokens of the images, one row each, also used for the negative prediction.
+        """
+        texts = [negative_prompt] * len(scales)
+        negative = self.condition(texts, size, extra) if self.network.takes_text else None
         return classifier_free(self.network, negative, [float(scale) for scale in scales])
 
     @cached_property

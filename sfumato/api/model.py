@@ -21,9 +21,11 @@ from sfumato.api.arguments import (
 )
 from sfumato.api.composition import Named, as_named, name_of
 from sfumato.api.edit_plan import plan_edit
+from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.finding import compute_text_direction
-from sfumato.api.generating import extra_condition, generating, read_extra
-from sfumato.api.generation_plan import compose_generation
+from sfumato.api.generating import generating
+from sfumato.api.generation_plan import compose_generation, generation_batches
+from sfumato.api.group import padded_size
 from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting, outlines
@@ -78,6 +80,9 @@ class Model(Loaded):
         images: Any,
         prompts: str | Sequence[str] = "",
         *,
+        maps: Tensor | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Tensor | None = None,
         method: str = DEFAULT_METHOD,
         seed: int | Sequence[int] = 0,
         batch: int | None = None,
@@ -95,6 +100,13 @@ class Model(Loaded):
             images: a path, bytes, Pillow image or uint8 array [h,w,3], or a list of them, of any sizes.
             prompts: source prompts, which describe the images; one for all or one per image. They may be empty, except
                 for methods that require text.
+            maps: [n,c,h,w] with the height and width of the latents, for a network with additional input channels
+                (inpainting, InstructPix2Pix); n is 1 or the number of images, which must have one size; see
+                `sfumato.models.maps`.
+            labels: class labels of the images for a class-conditional network, one for all or one per image; see
+                `sfumato.models.class_labels`.
+            tokens: [n,k,d] for a network with cross-attention and without text encoder; n is 1 or the number of
+                images.
             method: name of the method to invert for, see `sfumato.methods`; it determines the inversion and the
                 defaults of the edit.
             seed: one for all or one per image; one image with several seeds is inverted several times.
@@ -118,7 +130,8 @@ class Model(Loaded):
         """
         options = given(options, steps=steps)
         model = self._tiled(resolution) if tiles else self
-        sources = model._sources(images, prompts, method, seed, batch, max_pixels, resolution, options)
+        parts = read_extra(self.network, maps, labels, tokens)
+        sources = model._sources(images, prompts, parts, method, seed, batch, max_pixels, resolution, options)
         return Run(self.network, inverting(sources))
 
     invert = finished(invert_steps)
@@ -129,6 +142,12 @@ class Model(Loaded):
         source: str | Sequence[str] = "",
         target: str | Sequence[str] = "",
         *,
+        maps: Tensor | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Tensor | None = None,
+        target_maps: Tensor | None = None,
+        target_labels: int | Sequence[Any] | Tensor | None = None,
+        target_tokens: Tensor | None = None,
         methods: str | Sequence[Named] = DEFAULT_METHOD,
         shifts: Sequence[Shift] = (),
         seed: int | Sequence[int] = 0,
@@ -148,13 +167,17 @@ class Model(Loaded):
     ) -> Plan:
         """Plan an inversion and an edit: read all files and check all arguments. `plan.run()` runs it.
 
-        Only text encoders are evaluated. The arguments images, seed, batch, max_pixels, resolution and tiles are those
-        of `invert_steps`; arguments that are not listed below are those of `Inverted.edit_steps`.
+        Only text encoders are evaluated. The arguments images, maps, labels, tokens, seed, batch, max_pixels,
+        resolution and tiles are those of `invert_steps`; arguments that are not listed below are those of
+        `Inverted.edit_steps`.
 
         Args:
             images: as for `invert_steps`.
             source: source prompts, one for all or one per image; may be empty.
             target: target prompts, as for `Inverted.edit_steps`.
+            target_maps: `maps` of `Inverted.edit_steps`; by default those of the inversion, as for the next two.
+            target_labels: `labels` of `Inverted.edit_steps`.
+            target_tokens: `tokens` of `Inverted.edit_steps`.
             methods: name of a method, or a list as for `Inverted.edit_steps`; the first method determines the
                 inversion.
             options: options of the inversion and of the run; if `methods` is a single name, also options of its edit.
@@ -172,7 +195,8 @@ class Model(Loaded):
         later = {name: options[name] for name in options if several and name not in options_of(known, "invert")}
         inverting_with = {name: value for name, value in options.items() if name not in later}
         model = self._tiled(resolution) if tiles else self
-        sources = model._sources(images, source, first, seed, batch, max_pixels, resolution, inverting_with)
+        parts = read_extra(self.network, maps, labels, tokens)
+        sources = model._sources(images, source, parts, first, seed, batch, max_pixels, resolution, inverting_with)
         edit: dict[str, Any] = {
             "shifts": shifts,
             "guidance_scale": guidance_scale,
@@ -185,10 +209,14 @@ class Model(Loaded):
             "negative_prompt": negative_prompt,
         }
         chosen = None if isinstance(methods, str) else several
-        planned = plan_edit(sources, target, methods=chosen, options=later, **edit)
+        of_target: dict[str, Any] = {"maps": target_maps, "labels": target_labels, "tokens": target_tokens}
+        planned = plan_edit(sources, target, methods=chosen, options=later, **of_target, **edit)
         request: dict[str, Any] = {"source": source, "target": target, "methods": methods, "seed": seed, "batch": batch}
         request |= {"images": sources.images if len(as_list(images)) > 1 else sources.images[0]}
         request |= {"resolution": resolution, "tiles": tiles}
+        extra = {"maps": maps, "labels": labels, "tokens": tokens}
+        extra |= {f"target_{name}": value for name, value in of_target.items()}
+        request |= {name: part.cpu() if isinstance(part, Tensor) else part for name, part in extra.items()}
         return with_masks(Plan(sources, planned, request | edit | options))
 
     def _tiled(self, resolution: Resolution) -> "Model":
@@ -203,6 +231,7 @@ class Model(Loaded):
         self,
         images: Any,
         prompts: Any,
+        parts: Mapping[str, Tensor],
         method: str,
         seed: Any,
         batch: int | None,
@@ -210,8 +239,10 @@ class Model(Loaded):
         resolution: Resolution,
         options: Any,
     ) -> Inverted:
-        """Read the images, check all arguments of their inversion, and plan it. Raises BadInput."""
-        check_prompts_suffice(self.network, "invert")
+        """Read the images, check all arguments of their inversion, and plan it. Raises BadInput.
+
+        `parts` are the maps, labels and tokens, from `read_extra`.
+        """
         chosen = METHODS.find(method)
         check_batch(batch)
         check_resolution(self.network, resolution)
@@ -222,10 +253,12 @@ class Model(Loaded):
         if not loaded:
             raise BadInput("Give at least one image.")
         loaded = at_resolution(self.network, resolution, loaded)
-        count = max(len(seeds), len(texts)) if len(loaded) == 1 else len(loaded)
+        count = max(map(len, (seeds, texts, *parts.values()))) if len(loaded) == 1 else len(loaded)
         loaded = loaded * count if len(loaded) == 1 else loaded
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
-        groups = outlines(self, chosen, params, loaded, texts, seeds, batch, resolution)
+        sizes = [self.network.latent_shape(*padded_size(self.network, each.size))[1:] for each in loaded]
+        extra = extra_condition(self.network, parts, count, sizes)
+        groups = outlines(self, chosen, params, loaded, texts, seeds, batch, resolution, extra)
         return Inverted(self, chosen, params, groups, {}, batch)
 
     def _params(self, method: Method, options: Mapping[str, Any]) -> Params:
@@ -233,37 +266,58 @@ class Model(Loaded):
         what = f"method {method.name}"
         return resolve(self.network, method.params, options, stages=stages, section=method.section, what=what)
 
-    def open(self, path: str | os.PathLike[str], images: Any = None, *, batch: int | None = None) -> Inverted:
+    def open(
+        self,
+        path: str | os.PathLike[str],
+        images: Any = None,
+        *,
+        maps: Tensor | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Tensor | None = None,
+        batch: int | None = None,
+    ) -> Inverted:
         """Open an inversion that `Inverted.save` wrote.
 
         Args:
             path: the file.
             images: the source images, for their alpha channel and colour profile; by default the stored sRGB
                 pixels, which have neither.
+            maps: the maps with which the images were inverted, as for `invert_steps`. The file does not contain them,
+                so they cannot be compared: with others the reconstruction differs from the images. The same applies to
+                labels and tokens.
+            labels: the class labels with which the images were inverted.
+            tokens: the tokens with which the images were inverted.
             batch: maximum number of rows per forward pass; by default that of the inversion.
 
         Raises:
             BadInput: the file is not an inversion, was computed with another model, or `images` are not the inverted
-                images.
+                images; or maps, labels or tokens are missing, not expected or do not fit.
         """
-        check_prompts_suffice(self.network, "open")
-        return self.open_loaded(Inversion.load(path), path, images, batch=batch)
+        return self.open_loaded(
+            Inversion.load(path), path, images, maps=maps, labels=labels, tokens=tokens, batch=batch
+        )
 
     def open_loaded(
-        self, inversion: Inversion, path: str | os.PathLike[str], images: Any = None, *, batch: int | None = None
+        self,
+        inversion: Inversion,
+        path: str | os.PathLike[str],
+        images: Any = None,
+        *,
+        maps: Tensor | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Tensor | None = None,
+        batch: int | None = None,
     ) -> Inverted:
-        """Open an inversion that has been read from a file; other arguments as for `open`.
+        """Open an inversion that has been read from a file; the other arguments are those of `open`.
 
         Args:
             inversion: the content of the file.
             path: the file, for error messages.
-            images: as for `open`.
-            batch: as for `open`.
         """
-        check_prompts_suffice(self.network, "open")
+        parts = read_extra(self.network, maps, labels, tokens)
         check_batch(batch)
         model = self._tiled("full") if inversion.parameters.get("tiles") else self
-        return opened(model, inversion, printable(path), images, batch)
+        return opened(model, inversion, printable(path), images, batch, parts)
 
     def interpolate(self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any) -> Result:
         """Interpolate between two images; the arguments are those of `interpolate_steps`."""
@@ -290,7 +344,7 @@ class Model(Loaded):
         maps: Tensor | None = None,
         labels: int | Sequence[Any] | Tensor | None = None,
         tokens: Tensor | None = None,
-        methods: Sequence[Named] = (),
+        methods: str | Sequence[Named] = (),
         shifts: Sequence[Shift] = (),
         batch: int | None = None,
         steps: int | None = None,
@@ -314,7 +368,8 @@ class Model(Loaded):
                 `sfumato.models.class_labels`.
             tokens: [n,k,d] for a network with cross-attention and without text encoder; n is 1 or the number of
                 images.
-            methods: names of methods that support generated images, or pairs (name, {option: value}).
+            methods: name of a method that supports generated images, or a list of names and pairs (name,
+                {option: value}).
             shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), applied after those of the methods.
             batch: maximum number of rows per forward pass; by default 2 to 64, depending on the size of the latents.
             steps: number of steps, 1 to 1000; also as num_inference_steps. By default that of the model.
@@ -340,12 +395,13 @@ class Model(Loaded):
         if size is None and maps is not None:
             size = maps.shape[3] * network.factor, maps.shape[2] * network.factor
         shape = network.latent_shape(*height_and_width(network, size))
-        extra = extra_condition(parts, count, shape)
+        extra = extra_condition(self.network, parts, count, [shape[1:]])
         composition = compose_generation(network, params, methods, shifts)
         check_negative(network, composition.uses_negative, negative_prompt, [params.guidance_scale])
         composition.check_run(network, [shape[1:]], texts, texts)
         done: list[Part] = []
-        work = generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition, done)
+        batches = generation_batches(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition)
+        work = generating(self, params, texts, seeds, shape, negative_prompt, extra, composition, batches, done)
         return Run(network, work, done)
 
     generate = finished(generate_steps)

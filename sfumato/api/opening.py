@@ -1,12 +1,13 @@
 """Implementation of `Model.open`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_batch, check_params
+from sfumato.api.extra import extra_condition
 from sfumato.api.group import Group, of_one_size, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.api.loaded import Loaded
@@ -20,8 +21,13 @@ from sfumato.methods.params import check_names
 from sfumato.methods.registry import METHODS, Method
 
 
-def opened(model: Loaded, inversion: Inversion, name: str, images: Any, batch: int | None) -> Inverted:
-    """Check an inversion against the model and the images; see `Model.open_loaded`."""
+def opened(
+    model: Loaded, inversion: Inversion, name: str, images: Any, batch: int | None, parts: Mapping[str, Tensor]
+) -> Inverted:
+    """Check an inversion against the model and the images; see `Model.open_loaded`.
+
+    `parts` are the maps, labels and tokens, from `read_extra`.
+    """
     network = model.network
     inversion.check_model(network.fingerprint())
     stored = dict(inversion.parameters)
@@ -39,9 +45,10 @@ def opened(model: Loaded, inversion: Inversion, name: str, images: Any, batch: i
     size = padded_size(network, loaded[0].size)
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
     params = _params(model, method, stored, inversion.steps, name)
+    extra = extra_condition(network, parts, len(loaded), [network.latent_shape(*size)[1:]])
     inversion = inversion.to(network.device)
     groups = [
-        Group(network, rows, [loaded[i] for i in rows], part, model.condition(part.prompts, size))
+        Group(network, rows, [loaded[i] for i in rows], part, model.condition(part.prompts, size, extra[rows]))
         for rows in of_one_size(network, loaded, batch)
         for part in [inversion.rows(rows)]
     ]

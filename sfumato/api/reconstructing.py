@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.api.finish import finished
-from sfumato.api.group import decoded
+from sfumato.api.group import decoded, padded_size
 from sfumato.api.report import parameters, reconstruction_psnr
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
@@ -29,7 +29,9 @@ def reconstructing(sources: Sources, residual: bool) -> Generator[Progress, None
     quality: dict[int, float | None] = {}
     for n, group in enumerate(sources.groups):
         x0 = group.inversion.x0.float()
-        guided, condition = sources.params.inverted_under(group.network, group.guidance(), group.condition, x0)
+        size = padded_size(group.network, group.size)
+        guided = sources.model.guided(group.inversion.guidance_scales, size, extra=group.extra)
+        guided, condition = sources.params.inverted_under(group.network, guided, group.condition, x0)
         work = replay(guided, group.inversion, condition)
         x0 = yield from following(work, "reconstruct", n, len(sources.groups), group.indices, group.network, group.size)
         errors = (to_float64(x0) - to_float64(group.inversion.x0)).abs().flatten(1).amax(dim=1)

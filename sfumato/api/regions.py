@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.api.extra import described_extra, extra_of
 from sfumato.api.group import Group
 from sfumato.api.region import Region
 from sfumato.core.condition import Condition
@@ -109,7 +111,8 @@ def _of_words(
 ) -> Float[Tensor, "b 1 h w"]:
     """Union of the regions of the words under the source and the target prompt, if these contain a word."""
     condition, image_rows = Condition.cat([group.condition[rows], target]), [*rows, *rows]
-    keys = [(row, prompt.text, wanted.words) for row, prompt in zip(image_rows, condition.prompts, strict=True)]
+    prompts, extras = condition.prompts, _extra_keys(group.network, condition)
+    keys = [(row, prompts[n].text, wanted.words, *extras[n]) for n, row in enumerate(image_rows)]
     named = [n for n, prompt in enumerate(condition.prompts) if any(map(prompt.has, wanted.words))]
     new = list({keys[n]: n for n in named if keys[n] not in group.maps}.values())
     if new:
@@ -128,7 +131,8 @@ def _of_difference(
     wanted: Region, group: Group, rows: Sequence[int], target: Condition, texts: Sequence[str], batch: int | None
 ) -> Float[Tensor, "b 1 h w"]:
     """Region where the predictions under the two prompts differ by more than the threshold, at half of the run."""
-    keys = [(row, text) for row, text in zip(rows, texts, strict=True)]
+    extras = _extra_keys(group.network, target)
+    keys = [(row, texts[n], *extras[n]) for n, row in enumerate(rows)]
     new = list({key: n for n, key in enumerate(keys) if key not in group.maps}.values())
     if new:
         inversion = group.inversion.rows([rows[n] for n in new])
@@ -137,6 +141,12 @@ def _of_difference(
         found = disagreement(group.network, inversion.x0, source, target[new], t=t, seeds=seeds, batch=batch)
         group.maps |= zip((keys[n] for n in new), found, strict=True)
     return above(torch.stack([group.maps[key] for key in keys]), wanted.threshold)
+
+
+def _extra_keys(network: DiffusionModel, condition: Condition) -> list[tuple[tuple[str, Any], ...]]:
+    """The maps and labels of every image as a part of its key in `Group.maps`."""
+    extra = extra_of(network, condition)
+    return [tuple(described_extra(extra[n]).items()) for n in range(len(extra))]
 
 
 def enlarged(cells: Tensor, factor: int, size: tuple[int, int]) -> list[NDArray[np.float32]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato import __version__
+from sfumato.core.shift import Shift
 from sfumato.geometry import Moved
 from sfumato.methods.option_files import files_of_options, replaced
 from sfumato.methods.params import Params
@@ -89,6 +90,31 @@ def recipe_parameters(params: Params) -> dict[str, Any]:
     """Return the parameters of a method for recipes: as `parameters`, with file names instead of paths."""
     names = {option: {path: file_name(path) for path in paths} for option, paths in files_of_options(params).items()}
     return {n: replaced(each, names[n]) if n in names else each for n, each in parameters(params).items()}
+
+
+def described_shift(shift: Shift) -> dict[str, Any]:
+    """Describe a shift of the caller by its class and, if it is a dataclass, its plain fields, as JSON values.
+
+    Plain values are numbers, strings, booleans, None, and tuples and lists of these; other fields are left out.
+    """
+    own: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(shift) if dataclasses.is_dataclass(shift) else ()
+    values = {each.name: getattr(shift, each.name) for each in own if each.init}
+    plain = {name: _without_folders(value) for name, value in values.items() if _is_plain(value)}
+    return {"shift": type(shift).__qualname__} | ({"fields": plain} if plain else {})
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a string, a boolean, None, or a tuple or list of such values."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _without_folders(value: Any) -> Any:
+    """A plain value with the names of files in place of absolute paths, as recipes do not disclose folders."""
+    if isinstance(value, (tuple, list)):
+        return list(map(_without_folders, value))
+    return file_name(value) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def files_used(*used: Params) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from sfumato.api.extra import described_extra
 from sfumato.api.group import Group
 from sfumato.api.loaded import Loaded
 from sfumato.api.report import file_name, made_with, recipe_parameters
+from sfumato.core.condition import Condition
 from sfumato.images import LoadedImage
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
@@ -60,6 +62,12 @@ class Sources:
         return [placed[i] for i in range(len(self))]
 
     @property
+    def extra(self) -> Condition:
+        """Maps, labels and tokens of the images (`sfumato.api.extra`) in the user's order, one row per image."""
+        indices = [index for group in self.groups for index in group.indices]
+        return Condition.cat([group.extra for group in self.groups])[[indices.index(n) for n in range(len(self))]]
+
+    @property
     def latent_error(self) -> float | None:
         """Maximum absolute difference between replayed and encoded x_0 over all images; None if not measured."""
         return max(self.errors.values()) if len(self.errors) == len(self) else None
@@ -76,6 +84,7 @@ class Sources:
             "image": {"name": file_name(group.images[row].name), "sha256": group.inversion.images[row]},
             "method": self.method.name,
             "source_prompt": group.inversion.prompts[row],
+            **{f"source_{name}": value for name, value in described_extra(group.extra[row]).items()},
             "seed": group.inversion.seeds[row],
             "resolution": stored.get("resolution", "full"),
             **({"resolution_default": True} if stored.get("resolution_default") else {}),

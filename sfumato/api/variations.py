@@ -92,7 +92,8 @@ def _variations(
     def images(ends: list[Tensor]) -> list[Pixels]:
         """Denoise several x_t in one batch."""
         inversion, moved = group.inversion.rows([0] * len(ends)), torch.cat(ends)
-        guidance = inverted.model.guided([params.guidance_scale] * len(ends), padded_size(network, group.size))
+        scales, size = [params.guidance_scale] * len(ends), padded_size(network, group.size)
+        guidance = inverted.model.guided(scales, size, extra=group.extra[[0]].repeat(len(ends)))
         condition = group.condition[[0]].repeat(len(ends))
         if normalise:
             with torch.no_grad():

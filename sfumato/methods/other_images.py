@@ -133,13 +133,19 @@ class OtherImages:
 
 
 def _encoded(job: Job, pixels: Mapping[ReferenceImage, Tensor]) -> References:
-    """Encode the reference images after scaling them to the size of the edited images."""
+    """Encode the reference images after scaling them to the size of the edited images.
+
+    Raises:
+        BadInput: the network takes maps or class labels, which the reference images do not have.
+    """
     import torch
     from torch.nn import functional as F
 
+    from sfumato.models.checks import check_prompts_suffice
     from sfumato.models.references import References
 
     network = job.network
+    check_prompts_suffice(network, "a reference image")
     size = job.size[0] * network.factor, job.size[1] * network.factor
     resized = [
         each if tuple(each.shape[-2:]) == size

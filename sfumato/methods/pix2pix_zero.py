@@ -168,7 +168,7 @@ class Pix2PixZeroParams(DeterministicParams):
 
         if self.saved is not None:
             self.saved.check_model(network.fingerprint())
-            self.saved.check_condition(network.condition([""]))
+            self.saved.check_condition(network.text_condition([""]))
         for path, bank in zip((self.source_bank, self.target_bank), self.banks, strict=False):
             check_bank(network.text_encoders, bank, f"The bank {printable(path)}")
         for word in dict.fromkeys(self._words(prompts)):

@@ -68,15 +68,15 @@ def check_prompts_suffice(model: Expectations, call: str) -> None:
 
     Args:
         model: the network.
-        call: name of the API call for the message, e.g. "invert".
+        call: what has prompts only, for the message, e.g. "interpolate".
 
     Raises:
         BadInput: the network requires another input, which the message names.
     """
-    for what, argument in _beyond_prompts(model):
+    for what in _beyond_prompts(model):
         raise BadInput(
-            f"{model.name or 'This network'} takes {what}, which {call} does not provide: use generate with "
-            f"{argument}=, or load a model that does not take them."
+            f"{model.name or 'This network'} takes {what}, which {call} does not provide: load a model that does not "
+            "take them."
         )
 
 
@@ -162,14 +162,14 @@ def _maps_in_words(model: Expectations) -> str:
     return f"{channels} channels concatenated to the latent's {latent}{kind}"
 
 
-def _beyond_prompts(model: Expectations) -> Iterator[tuple[str, str]]:
-    """Inputs of the network in addition to latents, timesteps and prompts: a description and the argument for it."""
+def _beyond_prompts(model: Expectations) -> Iterator[str]:
+    """Descriptions of the inputs of the network in addition to latents, timesteps and prompts."""
     if model.map_channels:
-        yield _maps_in_words(model), "maps"
+        yield _maps_in_words(model)
     if model.class_labels is not None:
-        yield f"class labels, {model.class_labels}", "labels"
+        yield f"class labels, {model.class_labels}"
     if model.token_width and not model.takes_text:
-        yield f"tokens for its cross-attention, [rows,n,{model.token_width}]", "tokens"
+        yield f"tokens for its cross-attention, [rows,n,{model.token_width}]"
 
 
 def _problems(model: Expectations, x: Tensor, t: int | Tensor, cond: Condition) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Build the condition of a network from prompts, concatenated maps, class labels and embeddings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -49,22 +50,51 @@ def build_condition(
     """
     given = check_labels(network, labels)
     texts = _texts(prompts, (maps, given, tokens))
-    rows, place, precision = len(texts), network.device, network.dtype
+    rows = len(texts)
     check_maps(network, maps, rows)
     check_labels(network, given, rows)
     check_tokens(network, tokens, rows)
-    parts: dict[str, Any] = {
-        "maps": None if maps is None else maps.to(place, precision),
-        "labels": None if given is None else given.to(place),
-    }
+    return with_inputs(network, text_condition(network, texts, size=size), maps, given, tokens)
+
+
+def text_condition(network: Conditioned, prompts: Sequence[str], *, size: tuple[int, int] | None = None) -> Condition:
+    """Build a condition of prompts only; see `DiffusionModel.text_condition`.
+
+    Raises:
+        BadInput: a prompt is too long, or is not empty and the model has no text encoder.
+    """
+    rows, precision = len(prompts), network.dtype
     if not network.takes_text:
-        if any(texts):
+        if any(prompts):
             raise BadInput(f"The model {network.name} has no text input: leave the prompt empty.")
-        return Condition(tokens=None if tokens is None else tokens.to(place, precision), rows=rows, **parts)
-    encoded, pooled = encode(network.text_encoders, texts, empty_is_zero=network.empty_prompt_is_zero)
+        return Condition(rows=rows)
+    encoded, pooled = encode(network.text_encoders, prompts, empty_is_zero=network.empty_prompt_is_zero)
+    parts: dict[str, Any] = {}
     if pooled is not None:
-        parts |= {"pooled": pooled.to(precision), "added": _size_ids(network, size or network.native_size, rows)}
-    return Condition(tokens=encoded.to(precision), prompts=read(network.text_encoders, texts), **parts)
+        parts = {"pooled": pooled.to(precision), "added": _size_ids(network, size or network.native_size, rows)}
+    return Condition(tokens=encoded.to(precision), prompts=read(network.text_encoders, prompts), **parts)
+
+
+def with_inputs(
+    network: Conditioned, condition: Condition, maps: Tensor | None, labels: Tensor | None, tokens: Tensor | None
+) -> Condition:
+    """Return a condition with checked maps, labels and tokens, on the device and in the precision of the network.
+
+    Args:
+        network: the model.
+        condition: a condition, one row per image.
+        maps: [rows,c,h,w]; None to keep those of the condition, as for the others.
+        labels: [rows] or [rows,d].
+        tokens: [rows,n,d].
+    """
+    place, precision = network.device, network.dtype
+    given = {
+        "maps": None if maps is None else maps.to(place, precision),
+        "labels": None if labels is None else labels.to(place),
+        "tokens": None if tokens is None else tokens.to(place, precision),
+    }
+    parts: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
+    return replace(condition, **parts) if parts else condition
 
 
 def _texts(prompts: str | Sequence[str], parts: Sequence[Any]) -> list[str]:

@@ -19,7 +19,7 @@ from sfumato.errors import BadInput
 from sfumato.models.checks import check_inputs
 from sfumato.models.class_labels import ClassLabels, class_labels
 from sfumato.models.codec import Codec
-from sfumato.models.conditioning import build_condition, token_widths
+from sfumato.models.conditioning import build_condition, text_condition, token_widths
 from sfumato.models.encoder_half import MIDDLE, split
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import FingerprintCache, fingerprint, revision
@@ -218,6 +218,18 @@ class DiffusionModel:
                 tokens are missing, not expected or do not fit.
         """
         return build_condition(self, prompts, size=size, maps=maps, labels=labels, tokens=tokens)
+
+    def text_condition(self, prompts: Sequence[str], *, size: tuple[int, int] | None = None) -> Condition:
+        """Build a condition of prompts only, one row per prompt, also for a network that takes other inputs too.
+
+        Args:
+            prompts: one per row; empty ones for a model without text encoder.
+            size: as for `condition`.
+
+        Raises:
+            BadInput: a prompt is too long, or is not empty and the model has no text encoder.
+        """
+        return text_condition(self, prompts, size=size)
 
     def predict(
         self,

@@ -7,6 +7,7 @@ All tiles of a step are cut from the same latents, so the predictions of neighbo
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -69,7 +70,7 @@ class TiledModel(DiffusionModel):
             part = places[first : first + together]
             rows = torch.cat([x[..., top : top + height, left : left + width] for top, left in part])
             every = t if isinstance(t, int) else t.repeat(len(part))
-            found = super().predict(rows, every, None if cond is None else cond.repeat(len(part)))
+            found = super().predict(rows, every, None if cond is None else _cut(cond, part, height, width))
             for (top, left), eps in zip(part, found.chunk(len(part)), strict=True):
                 inside = (..., slice(top, top + height), slice(left, left + width))
                 total[inside] += weight * eps
@@ -84,6 +85,14 @@ class TiledModel(DiffusionModel):
         """Top and left cell of every tile of latents of this height and width."""
         tops, lefts = (_starts(length, side) for length, side in zip(size, self.tile, strict=True))
         return ((top, left) for top in tops for left in lefts)
+
+
+def _cut(cond: Condition, places: Sequence[tuple[int, int]], height: int, width: int) -> Condition:
+    """The condition of tiles of `height` x `width` cells at these places (top, left): all rows for every tile."""
+    every, maps = cond.repeat(len(places)), cond.maps
+    if maps is None:
+        return every
+    return replace(every, maps=torch.cat([maps[..., y : y + height, x : x + width] for y, x in places]))
 
 
 def _starts(length: int, side: int) -> list[int]:

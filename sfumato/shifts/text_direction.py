@@ -156,7 +156,7 @@ class MoveCondition(Shift):
 def _means(network: DiffusionModel, bank: Sequence[str]) -> tuple[Tensor, Tensor | None]:
     """Mean tokens [n,d] and mean pooled vector [p] of a bank, float32."""
     check_size(bank, "A bank")
-    parts = [network.condition(bank[first : first + TOGETHER]) for first in range(0, len(bank), TOGETHER)]
+    parts = [network.text_condition(bank[first : first + TOGETHER]) for first in range(0, len(bank), TOGETHER)]
     every = Condition.cat(parts)
     assert every.tokens is not None
     return every.tokens.float().mean(dim=0), None if every.pooled is None else every.pooled.float().mean(dim=0)

@@ -13,7 +13,7 @@ from sfumato.images.recipe import read_recipe
 from sfumato.inversion import Inversion
 from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.metrics.evaluator import SHIPPED
-from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models import conditioning
 
 FAST = ("--steps", 6, "--skip", 1)
 
@@ -324,7 +324,7 @@ def test_everything_is_read_encoded_and_checked_once(edit, monkeypatch):
         monkeypatch.setattr(target, name, counting)
 
     count(read, "_file", lambda source: [Path(source).name])
-    count(DiffusionModel, "condition", lambda model, prompts: [prompts] if isinstance(prompts, str) else prompts)
+    count(conditioning, "encode", lambda text_encoders, prompts: prompts)
     count(EditFriendlyParams, "check", lambda params: ["check"])
     run = edit("--mask", "mask.png", "--negative-prompt", "flat")
     assert run.code == 0, run.err

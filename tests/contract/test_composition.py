@@ -256,6 +256,19 @@ def test_interleaved_runs_of_a_plan_are_independent(sd):
     assert all(np.array_equal(run.result.pixels[0], alone) for run in runs)
 
 
+def test_a_single_method_can_be_given_by_its_name(sd, inverted_by):
+    inverted = inverted_by("edit-friendly", (0,))
+    named, listed = (
+        inverted.edit_steps(TARGET[0], methods="colour", amount=0.3, **RUN),
+        inverted.edit_steps(TARGET[0], methods=[("colour", {"amount": 0.3})], **RUN),
+    )
+    assert np.array_equal(named.result.pixels[0], listed.result.pixels[0])
+    assert named.result.report["parameters"]["methods"] == listed.result.report["parameters"]["methods"]
+    named, listed = (sd.generate("red cat", methods=each, steps=2).recipes for each in ("objects", ["objects"]))
+    assert named == listed
+    assert [part["method"] for part in named[0]["methods"]] == ["objects"]
+
+
 REFUSALS = [
     ({"methods": ["magic"]}, "no method 'magic'; choose from asyrp, attend-and-excite"),
     ({"methods": ["ddim"]}, "ddim edits inversions by ddim, not by edit-friendly"),
@@ -263,7 +276,8 @@ REFUSALS = [
     ({"methods": ["colour", "colour"]}, "colour is named twice"),
     ({"methods": ["colour", ("colour", {"amount": 0.2})]}, "colour is named twice"),
     ({"methods": [("prompt-to-prompt", {"amount": 0.2})]}, "edit by prompt-to-prompt has no option 'amount'"),
-    ({"methods": [("prompt-to-prompt", {"steps": 3})]}, "no option 'steps'"),
+    ({"methods": [("prompt-to-prompt", {"steps": 3})]}, "steps: the number of steps was fixed at inversion"),
+    ({"methods": "prompt-to-prompt", "amount": 0.2}, "edit by prompt-to-prompt has no option 'amount'"),
     ({"methods": ["prompt-to-prompt"], "cross_steps": 0.5}, "'cross_steps' belongs to a method"),
     ({"methods": [], "amount": 0.5}, "'amount' belongs to a method"),
     ({"methods": [("colour", {"amount": 11})]}, "amount must be between 0 and 10"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sfumato.core.energy import Energy
-from sfumato.core.shift import Shift
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.step import step
 from sfumato.inversion import replay
 from sfumato.methods.registry import METHODS
@@ -109,5 +109,28 @@ def test_user_shift_conflicting_with_a_method_is_refused(sd, inverted_by):
     job, method = job_of(sd, inverted, TARGET[0]), METHODS.find("plug-and-play")
     shift = Meddling(method.shifts(job, method.params(steps=STEPS))[0])
     work = {"methods": ["plug-and-play"], "shifts": [shift], **RUN}
-    refused(sd, "replace", lambda: inverted.edit_steps(TARGET[0], **work))
+    message = r"same steps: leave one of them out, or set the fraction of the steps of plug-and-play to 0\.$"
+    refused(sd, message, lambda: inverted.edit_steps(TARGET[0], **work))
     inverted.edit_steps(TARGET[0], **work | {"methods": ["colour"]})
+
+
+class Words(Shift):
+    """Declares that it replaces the words of the prompt."""
+
+    def replaces(self, i, steps):
+        return (WORDS,)
+
+
+def test_conflicting_shifts_of_a_generation_are_refused_by_the_call(sd):
+    refused(sd, "Words and Words both replace the words", lambda: sd.generate_steps("a cat", shifts=[Words(), Words()]))
+
+
+@pytest.mark.parametrize("methods", [[], [("prompt-to-prompt", {"blend": "cat", "cross_steps": 0.0})]])
+def test_refusal_names_the_fraction_of_the_steps_only_where_there_is_one(sd, inverted_by, methods):
+    shifts = [Words()] if methods else [Words(), Words()]
+    run = {"methods": methods, "shifts": shifts, **RUN}
+    refused(
+        sd,
+        r"same steps: leave one of them out\.$",
+        lambda: inverted_by("edit-friendly", (0,)).edit_steps("a cat", **run),
+    )

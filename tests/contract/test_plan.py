@@ -16,7 +16,7 @@ from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.geometry import Directions
 from sfumato.images import read
-from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models import conditioning
 
 PROMPTS = ("red cat", "blue cat")
 RUN = {"steps": 4, "skip": 1}
@@ -46,17 +46,17 @@ def mask(tmp_path):
 def counted(monkeypatch):
     """Counts of opened files and encoded prompts."""
     counts = Counter()
-    condition, open_image = DiffusionModel.condition, Image.open
+    encode, open_image = conditioning.encode, Image.open
 
-    def count_condition(self, prompts="", **options):
-        counts.update([prompts] if isinstance(prompts, str) else prompts)
-        return condition(self, prompts, **options)
+    def count_prompts(text_encoders, prompts, **options):
+        counts.update(prompts)
+        return encode(text_encoders, prompts, **options)
 
     def count_open(file, *arguments, **options):
         counts["files"] += 1
         return open_image(file, *arguments, **options)
 
-    monkeypatch.setattr(DiffusionModel, "condition", count_condition)
+    monkeypatch.setattr(conditioning, "encode", count_prompts)
     monkeypatch.setattr(read.Image, "open", count_open)
     return counts
 

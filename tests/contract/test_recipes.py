@@ -1,7 +1,7 @@
 """Recipes identify the model, the image and every file by hashes, and name files without their folders."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.api.report import files_used, recipe_parameters
+from sfumato.core.shift import Shift
 from sfumato.images import read_image, read_recipe
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
@@ -188,3 +189,36 @@ def test_folder_hash_equals_hash_of_sha256sum_output(tmp_path):
     lines = "".join(f"{hash_of(tmp_path / name)}  {name}\n" for name in ("a.txt", "b.txt"))
     (used,) = files_used(Folder(network=str(tmp_path)))["files"]
     assert used == {"option": "network", "name": tmp_path.name, "sha256": sha256(lines.encode()).hexdigest()}
+
+
+@dataclass(frozen=True, eq=False)
+class Painted(Shift):
+    """A shift with fields of all kinds."""
+
+    strength: float
+    words: tuple[str, ...]
+    table: str
+    weights: torch.Tensor
+    mixed: list
+    first: int | None = None
+    twice: bool = True
+    seen: int = field(default=7, init=False)
+
+
+class Plain(Shift):
+    """A shift that is no dataclass."""
+
+    def __init__(self):
+        self.strength = 0.5
+
+
+def test_recipe_contains_the_plain_fields_of_shifts(sd, tmp_path):
+    shifts = [Painted(0.5, ("cat", "dog"), str(tmp_path / "t.txt"), torch.ones(2), [1, torch.ones(1)]), Plain()]
+    fields = {"strength": 0.5, "words": ["cat", "dog"], "table": "t.txt", "first": None, "twice": True}
+    expected = [{"shift": "Painted", "fields": fields}, {"shift": "Plain"}]
+    for result in (
+        sd.invert(IMAGE, "red cat", steps=2).edit("blue cat", methods=[], shifts=shifts),
+        sd.generate("red cat", shifts=shifts, steps=2),
+    ):
+        result.save(tmp_path / "out.png", 0)
+        assert read_recipe(tmp_path / "out.png")["methods"] == expected

@@ -53,7 +53,7 @@ BAD_EDIT = [
     ({"guidance_scale": [1, 101]}, "between 0 and 100"),
     ({"skip": 8}, "between 0 and 7"),
     ({"skip": -1}, "skip"),
-    ({"steps": 4}, "no option 'steps'"),
+    ({"steps": 4}, "steps: the number of steps was fixed at inversion; leave steps out, or invert the image again"),
     ({"mask": Image.new("L", (8, 8), 255)}, "8 x 8"),
     ({"mask": [Image.new("L", (32, 32), 255), Image.new("L", (40, 24), 0)]}, "black everywhere"),
     ({"mask_words": ["cat"]}, r"mask_words must be text, words separated by commas, .* not \['cat'\]"),

@@ -42,7 +42,7 @@ def beside(monkeypatch, owner, name):
 
 def test_text_encoders_are_evaluated_outside_the_lock(model, monkeypatch):
     alone = [model.network.condition([prompt], size=SIZE) for prompt in ("red cat", "green dog")]
-    beside(monkeypatch, model.network, "condition")
+    beside(monkeypatch, model.network, "text_condition")
     found = together([lambda: model.condition(["red cat"], SIZE), lambda: model.condition(["green dog"], SIZE)])
     for each, expected in zip(found, alone, strict=True):
         assert torch.equal(each.tokens, expected.tokens)
@@ -52,7 +52,7 @@ def test_text_encoders_are_evaluated_outside_the_lock(model, monkeypatch):
 
 
 def test_threads_share_the_cached_prompts(model, monkeypatch):
-    beside(monkeypatch, model.network, "condition")
+    beside(monkeypatch, model.network, "text_condition")
     first, second = together([lambda: model.condition(["red cat"], SIZE)] * 2)
     assert first is second
     monkeypatch.undo()

@@ -32,6 +32,14 @@ def test_num_inference_steps_is_another_name_for_steps(model, inverted):
         model.generate("red cat", num_inference_steps=2, steps=2)
 
 
+@pytest.mark.parametrize("methods", [None, [], ["colour"], "colour"])
+@pytest.mark.parametrize("word", ["num_inference_steps", "steps"])
+def test_an_edit_cannot_change_the_number_of_steps(inverted, word, methods):
+    message = f"{word}: the number of steps was fixed at inversion; leave {word} out, or invert the image again with it"
+    with pytest.raises(BadInput, match=message):
+        inverted.edit_steps("blue", methods=methods, **{word: 2})
+
+
 @pytest.mark.parametrize("word", OTHER_WORDS)
 def test_other_diffusers_arguments_are_refused_with_a_hint(word, model, inverted):
     for call in (
@@ -39,6 +47,8 @@ def test_other_diffusers_arguments_are_refused_with_a_hint(word, model, inverted
         lambda **options: model.invert(tiny.tiny_image(), "red", **options),
         lambda **options: model.plan(tiny.tiny_image(), "red", "blue", **options),
         lambda **options: inverted.edit("blue", **options),
+        lambda **options: inverted.edit("blue", methods="colour", **options),
+        lambda **options: inverted.edit("blue", methods=["colour"], **options),
     ):
         with pytest.raises(BadInput, match=f"{word} is an option of diffusers; here, use"):
             call(**{word: torch.Generator()})

@@ -1,4 +1,4 @@
-"""`generate` with networks that take maps, class labels or tokens; other calls are rejected."""
+"""`generate` with networks that take maps, class labels or tokens."""
 
 import numpy as np
 import pytest
@@ -150,21 +150,23 @@ TAKES = {
 
 
 @pytest.mark.parametrize("name", TAKES)
-def test_calls_without_required_inputs_are_rejected_before_evaluation(model, name, tmp_path):
+def test_calls_without_required_inputs_are_rejected_before_evaluation(model, name):
     ours, image = model(name), tiny.tiny_image()
     before = ours.network.count.calls
-    for call, given in (
-        ("invert", lambda: ours.invert_steps(image)),
-        ("invert", lambda: ours.invert_steps(image, "red", method="ddim")),
-        ("interpolate", lambda: ours.interpolate_steps(image, image)),
-        ("open", lambda: ours.open(tmp_path / "inversion.safetensors")),
+    prompt = "red" if ours.network.takes_text else ""
+    for call in (
+        lambda: ours.generate_steps(prompt),
+        lambda: ours.invert_steps(image, prompt),
+        lambda: ours.invert_steps(image, prompt, method="ddim"),
+        lambda: ours.plan(image, prompt, prompt),
     ):
-        with pytest.raises(BadInput, match=f"{TAKES[name]}.*{call} does not provide: use generate with "):
-            given()
-    with pytest.raises(BadInput, match=r"(give labels, |maps=|tokens=)"):
-        ours.generate_steps("red" if ours.network.takes_text else "")
+        with pytest.raises(BadInput, match=r"(give labels, |give maps=|give tokens=)"):
+            call()
+    message = f"{TAKES[name]}.*%s does not provide: load a model that does not take them"
+    with pytest.raises(BadInput, match=message % "interpolate"):
+        ours.interpolate_steps(image, image)
     for time in (1.0, 0.5):
-        with pytest.raises(BadInput, match=f"{TAKES[name]}.*search_directions does not provide: use generate with "):
+        with pytest.raises(BadInput, match=message % "search_directions"):
             search_directions(ours, samples=2, n=1, time=time, steps=4)
     assert ours.network.count.calls == before
 

@@ -9,7 +9,7 @@ import sfumato
 from sfumato.errors import BadInput
 from sfumato.models.load import load_model
 from sfumato.models.tiles import OVERLAP, TiledModel, _ramp, _starts
-from tests.tiny import tiny_image
+from tests.tiny import tiny_image, tiny_inpainting
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,20 @@ def test_prediction_is_the_weighted_mean_of_tiles(network, size):
     torch.testing.assert_close(found, total / norm, rtol=0, atol=2e-5)
     assert count.samples == 2 * len(_starts(size[0], 8)) * len(_starts(size[1], 8))
     assert network.count == tiled.count
+
+
+def test_maps_are_cut_like_the_latents(tmp_path):
+    """Each tile equals the prediction with the part of the maps at its place, for two rows with different maps."""
+    network = load_model(tiny_inpainting(tmp_path / "m"), "cpu")
+    x, maps = (torch.randn(2, n, 8, 14, generator=torch.Generator().manual_seed(n)) for n in (4, 5))
+    total, norm, weight = torch.zeros_like(x), torch.zeros(8, 14), _ramp(8)[:, None] * _ramp(8)
+    for left in _starts(14, 8):
+        inside = (..., slice(left, left + 8))
+        cond = network.condition(["a red cat", ""], maps=maps[inside])
+        total[inside] += weight * network.predict(x[inside], 500, cond)
+        norm[inside] += weight
+    found = TiledModel.of(network).predict(x, 500, network.condition(["a red cat", ""], maps=maps))
+    torch.testing.assert_close(found, total / norm, rtol=0, atol=2e-5)
 
 
 def test_pointwise_network_gives_the_untiled_result(network, monkeypatch):

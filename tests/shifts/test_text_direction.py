@@ -12,6 +12,7 @@ from sfumato.models.text import read
 from sfumato.shifts import text_direction as module
 from sfumato.shifts.banks import TEMPLATES, read_bank, templated
 from sfumato.shifts.text_direction import MoveCondition, TextDirection, text_direction
+from tests import tiny
 
 CATS = ["red cat", "blue cat", "cat face", "one cat on a tree"]
 DOGS = ["red dog", "dog star", "dog"]
@@ -52,6 +53,12 @@ def test_direction_is_the_difference_of_mean_states(model, monkeypatch):
         assert torch.allclose(found.pooled, pooled_after - pooled, atol=1e-5)
     assert (found.source, found.target) == (tuple(CATS), tuple(DOGS))
     assert not text_direction(model, CATS, CATS).tokens.any()
+
+
+def test_networks_that_take_maps_have_directions_too(tmp_path):
+    network = load_model(tiny.tiny_inpainting(tmp_path / "m"), "cpu")
+    found = text_direction(network, CATS, DOGS)
+    torch.testing.assert_close(found.tokens, states(network, DOGS)[0] - states(network, CATS)[0], rtol=0, atol=1e-5)
 
 
 def test_rows_are_moved_by_their_own_directions(model):
