@@ -73,6 +73,7 @@ def sheet(
 
 def work(given: argparse.Namespace) -> None:
     """Edit all images and write both sheets."""
+    given.out.mkdir(parents=True, exist_ok=True)
     model = sfumato.load("emoji")
     images = sources(given.data, model.network.native_size[0])
     inverted = model.invert(images, [caption for caption, _ in EDITS], method="prompt-to-prompt")
