@@ -1,4 +1,7 @@
-"""The result of an inversion: all data that a replay needs, saved as one safetensors file."""
+"""The result of an inversion, saved as one safetensors file.
+
+It contains all data that a replay needs, except the model and the maps, class labels and tokens of its condition.
+"""
 
 import os
 from collections.abc import Sequence

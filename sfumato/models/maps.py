@@ -1,6 +1,7 @@
 """The channels that inpainting and InstructPix2Pix networks take concatenated to the latent, as in diffusers.
 
-Pass the result of these functions as `maps` to `DiffusionModel.condition` or `Model.generate`:
+Pass the result of these functions as `maps` to `DiffusionModel.condition`, `Model.generate`, `Model.invert` or
+`Inverted.edit`:
 
     maps = inpainting_maps(network, pixels, mask)
     network.predict(x, t, network.condition("a red apple", maps=maps))
