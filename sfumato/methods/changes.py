@@ -29,7 +29,7 @@ class Change(NamedTuple):
     options: Mapping[str, Any]
 
 
-LISTS = ("move", "resize", "reshape", "swap", "place", "cover", "restyle", "objects_from")
+LISTS = ("move", "resize", "reshape", "swap", "place", "cover", "box", "restyle", "objects_from")
 """Options whose value can have several parts, separated by semicolons."""
 
 
@@ -95,6 +95,19 @@ def cover(word: str, share: float) -> Change:
         share: its area as a fraction of the image, above 0 and at most 1.
     """
     return _change("cover", word, f"{share!r}")
+
+
+def box(word: str, left: float, top: float, right: float, bottom: float) -> Change:
+    """Place an object in a box, with its centre and its mask; also for generated images.
+
+    Args:
+        word: the object, a word or phrase of the target prompt.
+        left: left edge as a fraction of the width, 0 to 1.
+        top: upper edge as a fraction of the height, 0 to 1.
+        right: right edge as a fraction of the width, above `left`, at most 1.
+        bottom: lower edge as a fraction of the height, above `top`, at most 1.
+    """
+    return _change("box", word, f"{left!r}, {top!r}, {right!r}, {bottom!r}")
 
 
 def restyle(word: str, image: Path, prompt: str, *, there: str = "") -> Change:

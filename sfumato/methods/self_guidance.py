@@ -52,7 +52,7 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
 
     if (params.changes() or params.swaps()) and not job.has_source:
         raise BadInput(
-            "move, resize, reshape and swap are relative to a source image: use place and cover to generate."
+            "move, resize, reshape and swap are relative to a source image: use place, cover and box to generate."
         )
     if not params.named() and not params.images():
         return []
@@ -65,6 +65,7 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
 
 def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> list[tuple[Term, float]]:
     """Return the terms of position, size and shape of changed objects, and of the shape of all other words."""
+    from sfumato.shifts.energy.box import Box
     from sfumato.shifts.energy.centroid import Centroid
     from sfumato.shifts.energy.maps import Warp
     from sfumato.shifts.energy.shape import Shape
@@ -88,8 +89,12 @@ def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> l
         word = replace(word_of(job, name), source=None)
         if kind == "place":
             found.append((Centroid(word, at=(numbers[0], numbers[1])), params.centroid_weight))
-        else:
+        elif kind == "cover":
             found.append((Size(word, share=numbers[0]), params.size_weight))
+        else:
+            left, top, right, bottom = numbers
+            found.append((Centroid(word, at=((left + right) / 2, (top + bottom) / 2)), params.centroid_weight))
+            found.append((Box(word, edges=(left, top, right, bottom)), params.shape_weight))
     placed = {*changes, *swaps, *taken, *(name for _, name, _ in params.targets())}
     if job.has_source:
         kept = [word_of(job, name) for name in params.restyled() if name not in placed]

@@ -64,6 +64,10 @@ MISTAKES = {
     ("reshape", "fox: 1, 1, 400"): "between -360 and 360",
     ("place", "fox: 0.5, 2"): "between 0 and 1",
     ("cover", "fox: 0"): "above 0 and at most 1",
+    ("box", "fox: 0.1, 0.2, 0.5"): "WORD: a number, a number, a number, a number",
+    ("box", "fox: 0.1, 0.2, 1.5, 0.9"): 'box of "fox" must be between 0 and 1, not 1.5',
+    ("box", "fox: 0.1, 0.5, 0.5, 0.5"): 'box of "fox" must have left below right and top below bottom, not 0.1, 0.5, 0',
+    ("box", "Red fox: 0.6, 0.2, 0.5, 0.9"): 'box of "red fox" must have left below right and top below bottom',
     ("swap", "fox"): 'swap must be WORD, WORD; several pairs separated by semicolons; not "fox"',
     ("swap", "fox, ball; ball, cat"): "swap must name every word once",
     ("restyle", "fox: fox.png"): "restyle must be WORD: FILE: PROMPT OF THAT IMAGE",
@@ -87,8 +91,13 @@ def test_invalid_option_combinations_are_refused():
         SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
     with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
         SelfGuidanceParams(resize="fox: 2", reshape="Fox: 1, 2").check()
-    for first, second in (("place", "move"), ("place", "swap"), ("cover", "resize"), ("cover", "reshape")):
+    boxed = [("box", other) for other in ("place", "cover", "move", "swap", "resize", "reshape")]
+    for first, second in (
+        *(("place", "move"), ("place", "swap"), ("cover", "resize"), ("cover", "reshape")),
+        *boxed,
+    ):
         texts = {
+            "box": "fox: 0, 0, 0.5, 0.5",
             "place": "Fox: 0.2, 0.2", "cover": "Fox: 0.5", "move": "fox: 0.1, 0", "swap": "fox, ball",
             "resize": "fox: 2", "reshape": "fox: 1, 2",
         }  # fmt: skip
@@ -116,6 +125,7 @@ WITHOUT_EFFECT = {
     "swap": ("fox, ball", "centroid shape"),
     "place": ("fox: 0.1, 0.1", "centroid"),
     "cover": ("fox: 0.5", "size"),
+    "box": ("fox: 0, 0, 0.5, 0.5", "centroid shape"),
     "restyle": ("fox: a.png: fox", "appearance"),
     "objects_from": ("fox: a.png: fox", "centroid size shape appearance"),
     "appearance_from": ("a.png", "appearance"),
@@ -163,7 +173,7 @@ def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
         sd.generate_steps("red cat", methods=["prompt-to-prompt"], **STEPS)
     with pytest.raises(BadInput, match="The method objects is named twice"):
         sd.generate_steps("red cat", methods=["objects", "objects"], **STEPS)
-    with pytest.raises(BadInput, match="relative to a source image: use place and cover"):
+    with pytest.raises(BadInput, match="relative to a source image: use place, cover and box"):
         sd.generate("red cat", methods=[("self-guidance", {"move": "cat: 0.1, 0"})], **STEPS)
     assert sd.network.count.calls == calls
 
@@ -205,7 +215,14 @@ def test_other_words_are_those_in_both_prompts(sd, inverted):
 
 
 @pytest.mark.parametrize(
-    "option", [{"move": "cat: 0.25, 0"}, {"resize": "cat: 2"}, {"swap": "cat, dog"}, {"place": "cat: 0.2, 0.2"}]
+    "option",
+    [
+        {"move": "cat: 0.25, 0"},
+        {"resize": "cat: 2"},
+        {"swap": "cat, dog"},
+        {"place": "cat: 0.2, 0.2"},
+        {"box": "cat: 0, 0, 0.5, 1"},
+    ],
 )
 def test_edit_has_effect_and_does_not_depend_on_batch(sd, inverted, option):
     still = inverted.edit("", guidance_scale=1.0).pixels[0]
@@ -221,6 +238,7 @@ def test_edit_has_effect_and_does_not_depend_on_batch(sd, inverted, option):
     "named",
     [
         ("self-guidance", {"place": "cat: 0.2, 0.3", "cover": "cat: 0.4", "energy_scale": 2.0}),
+        ("self-guidance", {"box": "cat: 0.1, 0.2, 0.5, 0.9; dog: 0.5, 0, 1, 1", "energy_scale": 2.0}),
         ("attend-and-excite", {"objects": "red cat, dog"}),
         ("objects", {"objects": "red cat, dog", "energy_scale": 2.0}),
     ],
