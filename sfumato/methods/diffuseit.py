@@ -72,9 +72,10 @@ def shifts(job: Job, params: DiffuseITParams) -> list[Shift]:
             extract,
             noise_augmentation=params.noise_augmentation,
             through_network=params.through_network,
+            name="the losses of diffuseit",
         )
 
-    return [GuidePrediction(energy, params.loss_scale, "the losses of diffuseit")]
+    return [GuidePrediction(energy, params.loss_scale)]
 
 
 def losses_of(job: Job, params: DiffuseITParams, extract: Extract | None) -> list[tuple[PredictionLoss, float]]:

@@ -113,7 +113,7 @@ def word_of(job: Job, name: str) -> Word:
 
     layers, grid = word_layers(job.network.unet, job.size)
     target = weights_of(job.condition, name)
-    return Word(layers, grid, target, weights_of(job.source, name) if job.has_source else None)
+    return Word(layers, grid, target, weights_of(job.source, name) if job.has_source else None, name=name)
 
 
 def weights_of(condition: Condition, name: str) -> Float[Tensor, "b n"]:

@@ -1,5 +1,6 @@
 """Energies of words: gradients against finite differences in float64, values against their definitions."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,6 +12,7 @@ from sfumato.core.noise import gaussian
 from sfumato.core.rows import TARGET, Rows
 from sfumato.core.state import StepState
 from sfumato.core.step import sigma
+from sfumato.errors import NonFinite
 from sfumato.inversion import Inversion, replay, with_source
 from sfumato.models.attention import Layers
 from sfumato.models.layout import word_layers
@@ -26,7 +28,7 @@ from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap, overlap
 from sfumato.shifts.energy.presence import PUBLISHED_DEVIATION, Presence, smoothed
 from sfumato.shifts.energy.shape import Shape
 from sfumato.shifts.energy.size import Size
-from sfumato.shifts.energy.word import Word
+from sfumato.shifts.energy.word import Word, WordTerm
 from sfumato.shifts.words import WordMaps
 
 STEPS, SIZE = 4, (16, 16)
@@ -149,6 +151,30 @@ def test_noise_guidance_adds_the_scaled_gradient(model, run):
     torch.testing.assert_close(moves["unit"].square().mean(dim=(1, 2, 3)), torch.full((2,), 9.0, dtype=torch.float64))
     rms = moves["plain"].square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     torch.testing.assert_close(moves["unit"] / 3, moves["plain"] / rms)
+
+
+class NotSmooth(WordTerm):
+    """A term whose gradient is not finite at the map itself."""
+
+    def distance(self, own, reference, place):
+        return (own - own.detach()).abs().sqrt().sum(dim=(1, 2, 3))
+
+
+def test_non_finite_gradient_is_refused_with_the_name_of_the_term(model, run):
+    guided, inversion, _, target = run
+    terms = (Centroid(word(model, run, "cat"), right=0.2), NotSmooth(replace(word(model, run, "cat"), name="cat")))
+    shift = NoiseGuidance(tuple((term, 1.0) for term in terms), 1.0, window(0, 1), name="self-guidance")
+    with pytest.raises(NonFinite, match=r'Step 1 of 4 .*the gradient of self-guidance \(not smooth of "cat"\)'):
+        next(iter(replay(guided, inversion, target, shifts=[shift])))
+
+
+def test_gradient_whose_rms_overflows_is_refused(model, run):
+    """It would become 0 by the division; float32, as finite numbers of float64 are large enough for any weight."""
+    state = replace(state_of(run), x_t=state_of(run).x_t.float())
+    shift = NoiseGuidance((), 1.0, window(0, 1), "unit", "self-guidance")
+    state = replace(state, gradients={id(shift): torch.full_like(state.x_t, 1e25)})
+    with pytest.raises(NonFinite, match="the RMS of the gradient of self-guidance"):
+        shift.move(state, state.x_t)
 
 
 def test_latent_guidance_lowers_the_energy(model, run):

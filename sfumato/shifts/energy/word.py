@@ -32,6 +32,7 @@ class Word:
             images, [n, tokens]; None if no source is used.
         images: reference images, one of which is the source of all rows; None for the inverted images.
         row: index of that reference image.
+        name: the word or phrase, for messages.
     """
 
     layers: Layers
@@ -40,6 +41,7 @@ class Word:
     source: Float[Tensor, "m n"] | None = None
     images: References | None = None
     row: int = 0
+    name: str = ""
 
     @property
     def present(self) -> Float[Tensor, " b"]:
