@@ -38,8 +38,8 @@ def move(word: str, *, right: float = 0.0, down: float = 0.0) -> Change:
 
     Args:
         word: the object, a word or phrase of both prompts.
-        right: displacement as a fraction of the width, -1 to 1; negative is to the left.
-        down: displacement as a fraction of the height, -1 to 1; negative is up.
+        right: displacement as a fraction of the width, above -1 and below 1; negative is to the left.
+        down: displacement as a fraction of the height, above -1 and below 1; negative is up.
     """
     return _change("move", word, f"{right!r}, {down!r}")
 

@@ -20,7 +20,7 @@ from sfumato.methods.other_images import (
 )
 from sfumato.methods.params import PromptPair, check_weights, option
 from sfumato.methods.shared_words import shared
-from sfumato.methods.targets import Target, check_contradictions, parse_targets
+from sfumato.methods.targets import Target, check_cells, check_contradictions, parse_targets
 
 if TYPE_CHECKING:
     from sfumato.images import LoadedImage
@@ -202,7 +202,9 @@ class SelfGuidanceParams(DeterministicParams):
         return thirds if self.schedule == "thirds" else window(self.start, self.end)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check the schedule, the words of the prompts, and the aspect ratios of reference images. Raises BadInput."""
+        """Check the schedule, the words of the prompts, sizes, and the aspect ratios of images. Raises BadInput."""
+        from sfumato.models.layout import word_layers
+
         if not self.named() and not self.images():
             return
         guided, run = self.guided(), self.steps - self.skip
@@ -218,6 +220,8 @@ class SelfGuidanceParams(DeterministicParams):
                 source.positions(word)
             for word in self.named():
                 target.positions(word)
+        _, grid = word_layers(network.unet, size)
+        check_cells(self.changes(), self.targets(), grid)
         for path, image in self.loaded_images.items():
             check_proportions(image.size, path, size, network.latent_multiple)
         shown = self.images()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from sfumato.errors import BadInput
 from sfumato.methods.objects import read_numbers
 from sfumato.ranges import Range
+
+if TYPE_CHECKING:
+    from sfumato.shifts.energy.maps import Warp
 
 _SHARE = Range(low=0, high=1)
 
@@ -72,3 +75,34 @@ def check_contradictions(targets: list[Target], moved: Collection[str], scaled: 
     ):
         if both := sorted(words[option] & other):
             raise BadInput(f'{option} and {others} contradict each other for "{both[0]}": give one of them.')
+
+
+def check_cells(changes: Mapping[str, Warp], targets: list[Target], grid: tuple[int, int]) -> None:
+    """Check that attention maps can represent the sizes: at least a cell, and at most all cells of a side.
+
+    Args:
+        changes: affine maps by word.
+        targets: the targets.
+        grid: height and width of the attention maps in cells.
+
+    Raises:
+        BadInput: a factor would make every object smaller than a cell or larger than the image, or a box is smaller
+            than a cell.
+    """
+    most = max(grid)
+    for word, warp in changes.items():
+        for factor in (warp.width, warp.height):
+            if not 1 / most <= factor <= most:
+                raise BadInput(
+                    f"A factor of {factor:g} makes any object smaller than a cell of the attention maps ({grid[1]} x "
+                    f'{grid[0]} cells at this size) or larger than the image: give "{word}" one between {1 / most:g} '
+                    f"and {most}."
+                )
+    for option, word, numbers in targets:
+        if option == "box":
+            left, top, right, bottom = numbers
+            if (right - left) * grid[1] < 1 or (bottom - top) * grid[0] < 1:
+                raise BadInput(
+                    f'box of "{word}" is smaller than a cell of the attention maps, 1/{grid[1]} of the width and '
+                    f"1/{grid[0]} of the height at this size: make it larger."
+                )

@@ -53,13 +53,16 @@ class Layers:
         Raises:
             BadInput: no layer matches, or the maps of a layer cannot be tapped because of its processor.
         """
-        layers = [(name, cast(Attention, layer)) for name, layer in named(network, self.module, Attention)]
+        everywhere, kind = self.module == "**", {None: "", True: "cross-", False: "self-"}[self.cross]
+        modules = network.named_modules() if everywhere else named(network, self.module, Attention)
+        layers = [(name, layer) for name, layer in modules if isinstance(layer, Attention)]
         found = [(name, layer) for name, layer in layers if self.cross in (None, layer.is_cross_attention)]
-        if not found:
+        if not found and everywhere:
             raise BadInput(
-                f'There is no {"cross" if self.cross else "self"}-attention among the layers "{self.module}": '
-                "name other layers."
+                f"This model has no {kind}attention layers, whose maps are needed: use another model or method."
             )
+        if not found:
+            raise BadInput(f'There is no {kind}attention among the layers "{self.module}": name other layers.')
         for name, layer in found:
             _check(name, layer)
         return found

@@ -54,8 +54,9 @@ MISTAKES = {
     ("move", "fox: 1, x"): "WORD: a number, a number",
     ("move", "fox: nan, 0"): "WORD: a number, a number",
     ("move", ": 0, 0"): "WORD: a number, a number",
-    ("move", "fox: 0, 1.5"): 'move of "fox" must be between -1 and 1, not 1.5',
-    ("move", "fox: 0, 1; fox: 1, 0"): 'move names "fox" twice',
+    ("move", "fox: 0, 1.5"): 'move of "fox" must be above -1 and below 1, not 1.5',
+    ("move", "fox: 1, 1"): 'move of "fox" must be above -1 and below 1, not 1',
+    ("move", "fox: 0, 0.5; fox: 0.5, 0"): 'move names "fox" twice',
     ("move", "fox: 0.2, 0; Fox: -0.2, 0"): 'move names "Fox" twice',
     ("swap", "fox, FOX"): "swap must name every word once",
     ("place", "red  fox: 0.2, 0; Red fox: 0.2, 0"): 'place names "Red fox" twice',
@@ -200,6 +201,56 @@ def test_guidance_that_acts_in_no_step_is_refused(sd, message):
     with pytest.raises(BadInput, match=message):
         sd.plan(tiny_image(32, 32), "red cat", "blue cat", methods=[(name, options)], steps=4, skip=4 - steps)
     assert sd.network.count.calls == calls
+
+
+IMPOSSIBLE = {
+    ("resize", "cat: 9"): "A factor of 9 makes any object smaller than a cell .*8 x 8 cells.*between 0.125 and 8",
+    ("resize", "cat: 0.1"): "A factor of 0.1 makes any object smaller than a cell",
+    ("reshape", "dog: 1, 8.5, 30"): 'A factor of 8.5 .*give "dog" one between 0.125 and 8',
+    ("box", "cat: 0.1, 0, 0.2, 1"): 'box of "cat" is smaller than a cell of the attention maps, 1/8 of the width',
+    ("box", "cat: 0, 0.9, 1, 1"): 'box of "cat" is smaller than a cell of the attention maps',
+}
+
+
+@pytest.mark.parametrize(("option", "text"), IMPOSSIBLE)
+def test_sizes_that_the_maps_cannot_represent_are_refused(sd, inverted, option, text):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=IMPOSSIBLE[option, text]):
+        inverted.edit_steps("", **{option: text})
+    assert sd.network.count.calls == calls
+
+
+OUTSIDE = 'More than half of the target of "cat" lies outside the image: choose a smaller displacement or size.'
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"move": "cat: 0.9, 0"},
+        {"move": "cat: 0, -0.9", "shape_weight": 0.0},
+        {"resize": "cat: 6"},
+        {"resize": "cat: 6", "shape_weight": 0.0},
+        {"reshape": "cat: 6, 1"},
+    ],
+)
+def test_target_outside_the_image_is_noted(inverted, options):
+    assert inverted.edit("", **options).report["notes"] == [OUTSIDE]
+    alone = inverted.edit(["red cat and dog", "red dog"], methods=[("objects", {"objects": "dog"})])
+    assert alone.report["notes"] == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"move": "cat: 0.1, 0"}, {"resize": "cat: 0.5"}, {"swap": "cat, dog"}, {"box": "cat: 0, 0, 0.5, 1"}]
+)
+def test_target_inside_the_image_is_not_noted(inverted, options):
+    assert inverted.edit("", **options).report["notes"] == []
+
+
+@pytest.mark.parametrize("named", [("self-guidance", {"place": "cat: 0.2, 0.5"}), ("objects", {"objects": "cat, dog"})])
+def test_coarse_attention_maps_are_noted(sd, named):
+    notes = [sd.generate("red cat and dog", methods=[named], size=side, **STEPS).report["notes"] for side in (8, 32)]
+    assert "The attention maps that locate words have 2 x 2 cells at this size, too few" in notes[0][0]
+    assert (len(notes[0]), notes[1]) == (1, [])
 
 
 def test_other_words_are_those_in_both_prompts(sd, inverted):
