@@ -20,7 +20,8 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
 from sfumato.errors import BadInput
 from sfumato.images import to_uint8
-from sfumato.methods.generate import GenerateParams, generate
+from sfumato.methods.generate import GenerateParams, generate, recorded
+from sfumato.methods.job import FROM_NOISE, REFERENCE
 from sfumato.models.checks import check_labels, check_maps, check_tokens
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.fingerprint import add_tensor
@@ -40,6 +41,8 @@ def generating(
     parts: list[Part],
 ) -> Generator[Progress, None, Result]:
     """Generate images batch by batch, yielding after every step. All arguments have been checked.
+
+    If a method compares with a reference (`Params.needs_reference`), a run of every batch without methods precedes.
 
     Args:
         model: the model.
@@ -71,11 +74,17 @@ def generating(
         negative = network.condition([negative_prompt] * len(texts), **inputs) if network.takes_text else None
         guided = classifier_free(network, negative, [float(params.guidance_scale)] * len(texts))
         condition, own = network.condition(texts, **inputs), seeds[first : first + largest]
-        guided = replace(guided, network=WithSource(network, {}, condition))
-        job = job_of(guided, shape, condition, params, own, composition.path(params.steps))
+        reference: dict[int, Tensor] = {}
+        with_reference = replace(guided, network=WithSource(network, reference, condition))
+        kind = REFERENCE if composition.needs_reference else FROM_NOISE
+        job = job_of(with_reference, shape, condition, params, own, composition.path(params.steps), kind)
+        shifts = composition.of(job)
+        if composition.needs_reference:
+            plain = recorded(generate(guided, shape, condition, params, seeds=own, device=network.device))
+            reference |= yield from following(plain, "reference", n, len(starts), outputs, network, size[::-1])
         work = generate(
-            guided, shape, condition, params,
-            seeds=own, device=network.device, shifts=composition.of(job), path=job.path,
+            with_reference, shape, condition, params,
+            seeds=own, device=network.device, shifts=shifts, path=job.path,
         )  # fmt: skip
         last = yield from following(work, "generate", n, len(starts), outputs, network, size[::-1], job.steps)
         images = [to_uint8(each) for each in composition.finish(decoded(network, last, size[::-1]), None)]

@@ -45,8 +45,9 @@ def job_of(
     params: GenerateParams,
     seeds: Sequence[int],
     path: tuple[int, ...] = (),
+    kind: str = FROM_NOISE,
 ) -> Job:
-    """Return the input of methods for one generated batch: without a source, and with equal source and target prompts.
+    """Return the input of methods for one generated batch, with equal source and target prompts.
 
     Args:
         guided: the network with its guidance, one row per image.
@@ -55,10 +56,11 @@ def job_of(
         params: parameters of the run.
         seeds: one per image.
         path: noise levels in the order in which the run visits them; () for each one once.
+        kind: `FROM_NOISE` for images without a source, or `REFERENCE`.
     """
     timesteps = tuple(guided.schedule.timesteps(params.steps))
     x = torch.empty(len(timesteps) + 1, len(seeds), *shape, device="meta")
-    outline = Inversion(FROM_NOISE, x, None, timesteps, params.eta, guided.guidance_scale, tuple(seeds))
+    outline = Inversion(kind, x, None, timesteps, params.eta, guided.guidance_scale, tuple(seeds))
     return Job(guided, outline, condition, condition, condition, path=path)
 
 

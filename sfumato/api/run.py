@@ -24,7 +24,7 @@ class Progress:
     """Progress after a finished step.
 
     Attributes:
-        stage: "invert", "reconstruct", "edit", "interpolate" or "generate".
+        stage: "invert", "reconstruct", "edit", "interpolate", "reference" or "generate".
         done: number of finished steps of this stage, over all batches.
         total: number of steps of this stage, over all batches.
         outputs: index of the result, per row of `state`.

@@ -1,7 +1,8 @@
 """Changes of objects as entries of `methods`: `inverted.edit(methods=[move("fox", right=0.2), resize("ball", 1.5)])`.
 
 Every function returns an entry for the method self-guidance (arXiv 2306.00986). All entries of a list are combined,
-with one gradient per step. Options that do not refer to an object are given by name: `("self-guidance",
+with one gradient per step. In generated images, move, resize, reshape and swap are relative to the image that the same
+seed gives without them. Options that do not refer to an object are given by name: `("self-guidance",
 {"energy_scale": 2.0})`.
 """
 

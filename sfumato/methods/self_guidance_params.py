@@ -116,6 +116,11 @@ class SelfGuidanceParams(DeterministicParams):
         """True, as the source prompt can be used as target prompt."""
         return True
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether an option is relative to a source: move, resize, reshape or swap."""
+        return bool(self.changes() or self.swaps())
+
     def check(self) -> None:
         """Check value ranges, the format of all changes, and that each has a weight above 0. Raises BadInput."""
         super().check()

@@ -128,7 +128,6 @@ def test_invalid_entries_are_refused_before_any_evaluation(sd, inverted, files, 
         "64 x 32 pixels: crop it to the proportions of the edited image, 8 : 8": layout_from(wide, "cat"),
         'layout_prompt "green tree" and the target prompt .* no word in common': layout_from(files[0], "green tree"),
         'appearance_prompt "the tree" and the target': appearance_from(files[0], "the tree"),
-        "move, resize, reshape and swap are relative to a source": swap("cat", "dog"),
     }
     for sentence, entry in mistakes.items():
         with pytest.raises(BadInput, match=sentence):

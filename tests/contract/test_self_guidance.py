@@ -9,6 +9,7 @@ from sfumato.api.generation_plan import job_of
 from sfumato.core.guidance import classifier_free
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.path import repeat_first
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.step import add_noise_between
 from sfumato.errors import BadInput
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
@@ -174,8 +175,8 @@ def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
         sd.generate_steps("red cat", methods=["prompt-to-prompt"], **STEPS)
     with pytest.raises(BadInput, match="The method objects is named twice"):
         sd.generate_steps("red cat", methods=["objects", "objects"], **STEPS)
-    with pytest.raises(BadInput, match="relative to a source image: use place, cover and box"):
-        sd.generate("red cat", methods=[("self-guidance", {"move": "cat: 0.1, 0"})], **STEPS)
+    with pytest.raises(BadInput, match='"dog" is not in the prompt "red cat"'):
+        sd.generate_steps("red cat", methods=[("self-guidance", {"move": "dog: 0.1, 0"})], **STEPS)
     assert sd.network.count.calls == calls
 
 
@@ -305,6 +306,61 @@ def test_methods_change_generated_images(sd, named):
     assert abs(again.pixels[0].astype(int) - made.pixels[1]).max() <= 2
     without = sd.generate("red cat and dog", methods=[named[0]], **options)
     assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+class Reading(Shift):
+    """Stores the latents of the source that taps read."""
+
+    def noise(self, state, eps):
+        self.latents = state.network.network.latents
+        return eps
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_generated_images_are_compared_with_those_of_the_same_seeds(sd, eta):
+    """The reference is the trajectory of a generation without methods, bit for bit."""
+    reading, options = Reading(), {"seed": [0, 1], "guidance_scale": 3.0, "eta": eta, "batch": 4, **STEPS}
+    plain = list(sd.generate_steps("red cat and dog", **options))
+    moved = [("self-guidance", {"move": "cat: 0.25, 0"})]
+    run = sd.generate_steps("red cat and dog", methods=moved, shifts=[reading], **options)
+    steps = list(run)
+    assert [each.stage for each in steps] == ["reference"] * 4 + ["generate"] * 4
+    assert [(each.done, each.total) for each in steps[:4]] == [(n, 4) for n in range(1, 5)]
+    assert list(reading.latents) == [each.state.t for each in plain]
+    assert all(torch.equal(reading.latents[each.state.t], each.state.x_t) for each in plain)
+    assert all(torch.equal(one.state.x_prev, each.state.x_prev) for one, each in zip(steps, plain, strict=False))
+    assert not torch.equal(steps[-1].state.x_prev, plain[-1].state.x_prev)
+    second = sd.generate("red cat and dog", methods=moved, **options | {"seed": 1})
+    assert abs(second.pixels[0].astype(int) - run.result.pixels[1]).max() <= 2
+
+
+class Replacing(Shift):
+    """Replaces the words, whose maps self-guidance reads."""
+
+    def replaces(self, i, steps):
+        return (WORDS,)
+
+
+def test_shifts_are_checked_before_the_reference_is_generated(sd):
+    calls = sd.network.count.calls
+    run = sd.generate_steps("cat", methods=[("self-guidance", {"move": "cat: 0.1, 0"})], shifts=[Replacing()], **STEPS)
+    with pytest.raises(BadInput, match="Replacing replaces and self-guidance reads"):
+        next(run)
+    assert sd.network.count.calls == calls
+
+
+@pytest.mark.parametrize(
+    "options", [{"move": "cat: 0, 0"}, {"resize": "cat: 1"}, {"move": "dog: 0, 0", "resize": "cat: 1"}]
+)
+def test_targets_of_the_reference_reproduce_the_generated_image(sd, options):
+    """Without the terms of shapes, which compare a soft mask with a binary one; not scaled to unit RMS."""
+    plain = sd.generate("red cat and dog", **STEPS).pixels[0]
+    given = {"shape_weight": 0.0, "gradient": "plain", "energy_scale": 1000.0}
+    still = sd.generate("red cat and dog", methods=[("self-guidance", options | given)], **STEPS).pixels[0]
+    assert abs(still.astype(int) - plain).max() <= 1
+    away = {name: text.replace("0, 0", "0.3, 0").replace(": 1", ": 1.5") for name, text in options.items()}
+    moved = sd.generate("red cat and dog", methods=[("self-guidance", away | given)], **STEPS).pixels[0]
+    assert abs(moved.astype(int) - plain).max() > 1
 
 
 @pytest.mark.parametrize(
