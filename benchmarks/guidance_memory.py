@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from benchmarks.report import table
 from benchmarks.stand_in import TOKENS, unet_of
-from sfumato.models import attention
+from sfumato.models import checkpointing
+from sfumato.models.attention import Layers, ReplaceMaps
 from sfumato.models.layout import word_layers
 from sfumato.models.taps import tapped
 from sfumato.shifts.words import WordMaps
@@ -59,7 +60,7 @@ class Kept:
                     hooks.callback(module.register_forward_hook(self._leave).remove)
             hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(self.add, lambda saved: saved))
             # tensors saved by taps are counted separately
-            hooks.enter_context(patch.object(attention, "detached", self.add))
+            hooks.enter_context(patch.object(checkpointing, "detached", self.add))
             yield
 
     def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
@@ -84,6 +85,12 @@ def of_maps(unet: nn.Module, x: Tensor, tokens: Tensor) -> Tensor:
     return torch.stack([each.square().sum() for each in maps.maps.values()]).sum()
 
 
+def of_replaced_maps(unet: nn.Module, x: Tensor, tokens: Tensor) -> Tensor:
+    """A loss of the predicted noise next to a method that replaces cross-attention maps, as in Prompt-to-Prompt."""
+    with tapped(unet, [ReplaceMaps(Layers(cross=True), lambda name, maps: maps.flip(-1))]):
+        return of_prediction(unet, x, tokens)
+
+
 def kept(work: Callable[[nn.Module, Tensor, Tensor], Tensor], *, checkpointing: bool, **size: int) -> Kept:
     """Memory that one gradient step with batch size 1 keeps for its backward pass.
 
@@ -104,10 +111,18 @@ def kept(work: Callable[[nn.Module, Tensor, Tensor], Tensor], *, checkpointing: 
     return found
 
 
+WORK = {
+    "predicted noise (DiffuseIT)": of_prediction,
+    "attention maps (Self-Guidance)": of_maps,
+    "predicted noise, cross-attention maps replaced (Prompt-to-Prompt with DiffuseIT)": of_replaced_maps,
+}
+"""The energies of the table."""
+
+
 def as_table(**size: int) -> str:
     """A Markdown table in MiB, fp32; for the size see `kept`."""
     rows: dict[str, list[str]] = {}
-    for name, work in (("predicted noise (DiffuseIT)", of_prediction), ("attention maps (Self-Guidance)", of_maps)):
+    for name, work in WORK.items():
         plain, saving = (kept(work, checkpointing=each, **size) for each in (False, True))
         again = max(plain.blocks.values())
         small = saving.total + again

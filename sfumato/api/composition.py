@@ -59,6 +59,11 @@ class Composition:
         """Whether the run is conditioned on the source prompt."""
         return any(method.under_source for method, _ in self.methods)
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a method compares generated images with those of the same seeds without any method."""
+        return any(params.needs_reference for _, params in self.methods)
+
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
         """Return the notes of the methods on prompts and options that had no effect, and on methods without effect.
 

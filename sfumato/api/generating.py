@@ -1,6 +1,7 @@
 """Implementation of `Model.generate`."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 from sfumato.api.composition import Composition
 from sfumato.api.extra import described_extra
@@ -12,7 +13,7 @@ from sfumato.api.result import Part, Result
 from sfumato.api.run import Progress, following
 from sfumato.core.condition import Condition
 from sfumato.images import to_uint8
-from sfumato.methods.generate import GenerateParams, generate
+from sfumato.methods.generate import GenerateParams, generate, recorded
 
 
 def generating(
@@ -28,6 +29,8 @@ def generating(
     parts: list[Part],
 ) -> Generator[Progress, None, Result]:
     """Generate images batch by batch, yielding after every step. All arguments have been checked.
+
+    If a method compares with a reference (`Params.needs_reference`), a run of every batch without methods precedes.
 
     Args:
         model: the model.
@@ -51,6 +54,11 @@ def generating(
     files = files_used(*(params for _, params in composition.methods))
     for n, each in enumerate(batches):
         job = each.job
+        if composition.needs_reference:
+            plain = replace(job.guidance, network=network)
+            run = recorded(generate(plain, shape, job.condition, params, seeds=job.seeds, device=network.device))
+            found = yield from following(run, "reference", n, len(batches), each.outputs, network, size[::-1])
+            each.reference.update(found)
         work = generate(
             job.guidance, shape, job.condition, params,
             seeds=job.seeds, device=network.device, shifts=each.shifts, path=job.path,

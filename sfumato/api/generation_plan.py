@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from sfumato.api.arguments import check_shifts, resolve
 from sfumato.api.composition import Composition, Named, as_named
@@ -15,7 +16,7 @@ from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
 from sfumato.methods.generate import GenerateParams
-from sfumato.methods.job import FROM_NOISE, Job
+from sfumato.methods.job import FROM_NOISE, REFERENCE, Job
 from sfumato.methods.params import Params, Stage, check_names, options_of
 from sfumato.methods.registry import METHODS, Method, check_once
 from sfumato.models.diffusion_model import DiffusionModel
@@ -28,13 +29,16 @@ class GenerationBatch:
 
     Attributes:
         outputs: index of the result, per image.
-        job: input of the methods, without a source.
+        job: input of the methods.
         shifts: shifts of the methods and of the caller.
+        reference: latents of the run without methods by timestep, which the job's network reads as its source; filled
+            by the run, for methods that compare with a reference (`Params.needs_reference`).
     """
 
     outputs: list[int]
     job: Job
     shifts: list[Shift]
+    reference: dict[int, Tensor]
 
 
 def compose_generation(
@@ -86,15 +90,18 @@ def generation_batches(
     """
     size = shape[1] * model.network.factor, shape[2] * model.network.factor
     largest, path = at_once(shape, batch), composition.path(params.steps)
+    kind = REFERENCE if composition.needs_reference else FROM_NOISE
     found = []
     for first in range(0, len(prompts), largest):
         texts, own = list(prompts[first : first + largest]), list(seeds[first : first + largest])
         some = extra[first : first + largest]
         guided = model.guided([params.guidance_scale] * len(texts), size, negative_prompt, some)
         condition = model.condition(texts, size, some)
-        guided = replace(guided, network=WithSource(model.network, {}, condition))
-        job = job_of(guided, shape, condition, params, own, path)
-        found.append(GenerationBatch(list(range(first, first + len(texts))), job, composition.of(job)))
+        reference: dict[int, Tensor] = {}
+        guided = replace(guided, network=WithSource(model.network, reference, condition))
+        job = job_of(guided, shape, condition, params, own, path, kind)
+        outputs = list(range(first, first + len(texts)))
+        found.append(GenerationBatch(outputs, job, composition.of(job), reference))
     return found
 
 
@@ -105,8 +112,9 @@ def job_of(
     params: GenerateParams,
     seeds: Sequence[int],
     path: tuple[int, ...] = (),
+    kind: str = FROM_NOISE,
 ) -> Job:
-    """Return the input of methods for one generated batch: without a source, and with equal source and target prompts.
+    """Return the input of methods for one generated batch, with equal source and target prompts.
 
     Args:
         guided: the network with its guidance, one row per image.
@@ -115,10 +123,11 @@ def job_of(
         params: parameters of the run.
         seeds: one per image.
         path: noise levels in the order in which the run visits them; () for each one once.
+        kind: `FROM_NOISE` for images without a source, or `REFERENCE`.
     """
     timesteps = tuple(guided.schedule.timesteps(params.steps))
     x = torch.empty(len(timesteps) + 1, len(seeds), *shape, device="meta")
-    outline = Inversion(FROM_NOISE, x, None, timesteps, params.eta, guided.guidance_scale, tuple(seeds))
+    outline = Inversion(kind, x, None, timesteps, params.eta, guided.guidance_scale, tuple(seeds))
     return Job(guided, outline, condition, condition, condition, path=path)
 
 

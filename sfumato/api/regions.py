@@ -16,6 +16,7 @@ from sfumato.api.group import Group
 from sfumato.api.region import Region
 from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
+from sfumato.models.attention import Layers
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
 from sfumato.shifts.diffedit import above, disagreement
@@ -47,8 +48,8 @@ def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str]
         targets: target prompt of every image.
 
     Raises:
-        BadInput: the model has no text input, a word is in neither prompt of an image, or the two prompts of a
-            difference are equal.
+        BadInput: the model has no text input or no cross-attention, a word is in neither prompt of an image, or the two
+            prompts of a difference are equal.
     """
     if not network.text_encoders:
         raise BadInput("A region by mask_words or mask_difference needs a model with text input: give a mask instead.")
@@ -56,6 +57,7 @@ def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str]
         raise BadInput("mask_difference needs a target prompt that differs from the source prompt: give another one.")
     if not wanted.words:
         return
+    Layers(cross=True).of(network.unet)
     before, after = (read(network.text_encoders, texts) for texts in (sources, targets))
     if not before or not after:
         raise BadInput(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfumato.api.group import decoded
 from sfumato.api.result import Part
+from sfumato.core.notes import collecting_notes
 from sfumato.core.state import StepEnd
 from sfumato.geometry import Passes, counting_passes
 from sfumato.images import to_uint8
@@ -23,7 +24,7 @@ class Progress:
     """Progress after a finished step.
 
     Attributes:
-        stage: "invert", "reconstruct", "edit", "interpolate" or "generate".
+        stage: "invert", "reconstruct", "edit", "interpolate", "reference" or "generate".
         done: number of finished steps of this stage, over all batches.
         total: number of steps of this stage, over all batches.
         outputs: index of the result, per row of `state`.
@@ -69,6 +70,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
         calls: number of forward passes of the network so far.
         samples: number of rows evaluated by the network so far.
         passes: number of products with the Jacobian so far.
+        notes: notes of the steps so far (`sfumato.core.notes`).
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
         self.calls = 0
         self.samples = 0
         self.passes = Passes()
+        self.notes: dict[str, None] = {}
 
     def __next__(self) -> Progress:
         if not self._begun:
@@ -90,7 +93,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
             self._network.fingerprint_soon()  # for recipes
         began = time.perf_counter()
         try:
-            with self._network.counting() as count, counting_passes() as passes:
+            with self._network.counting() as count, counting_passes() as passes, collecting_notes() as notes:
                 return next(self._steps)
         except StopIteration as end:
             if self._outcome is None:
@@ -101,10 +104,11 @@ class Run(Iterator[Progress], Generic[Outcome]):
             self.calls += count.calls
             self.samples += count.samples
             self.passes += passes
+            self.notes |= notes
 
     @property
     def result(self) -> Outcome:
-        """The result, with seconds, network_evaluations and, if there are any, jacobian_passes in its report.
+        """The result; seconds, network_evaluations and, if there are any, jacobian_passes and notes are in its report.
 
         Raises:
             RuntimeError: the run was cancelled or failed.
@@ -115,6 +119,8 @@ class Run(Iterator[Progress], Generic[Outcome]):
             raise RuntimeError("This run was cancelled or failed, so it has no result.")
         self._outcome.report["seconds"] = round(self.seconds, 4)
         self._outcome.report["network_evaluations"] = {"calls": self.calls, "samples": self.samples}
+        if self.notes:
+            self._outcome.report["notes"] = list(dict.fromkeys([*self._outcome.report.get("notes", []), *self.notes]))
         if any(self.passes.products.values()):
             self._outcome.report["jacobian_passes"] = self.passes.products
         return self._outcome

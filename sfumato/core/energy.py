@@ -34,12 +34,14 @@ class Energy:
             replace them.
         under: name of the condition under which the noise is predicted: that of the run, or of a guidance term.
         name: name in error messages, such as "the gradient of cross-attention guidance".
+        parts: the summands of the energy with their names, for error messages.
     """
 
     value: Value
     taps: Sequence[NetworkTap] = ()
     under: str = TARGET
     name: str = "an energy"
+    parts: Sequence[tuple[str, Value]] = ()
 
 
 def gradients(
@@ -61,7 +63,8 @@ def gradients(
         `conditions`, all detached.
 
     Raises:
-        NonFinite: a predicted noise or a gradient contains NaN or infinity.
+        NonFinite: a predicted noise or a gradient contains NaN or infinity; the message names the energy and, if it has
+            parts, the first part whose gradient is not finite.
     """
     count, taps = len(conditions), [tap for energy in energies.values() for tap in energy.taps]
     names = list(conditions)
@@ -77,13 +80,31 @@ def gradients(
         if not all(bool(torch.isfinite(gradient).all()) for gradient in found):
             # one non-finite energy makes all gradients of the joint pass non-finite; differentiate each for the message
             found = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in values]
-    for energy, gradient in zip(energies.values(), found, strict=True):
-        check_finite(gradient, f"the gradient of {energy.name}", state.i, state.steps, state.t)
+            for energy, gradient in zip(energies.values(), found, strict=True):
+                _check(gradient, energy, x, predictions[energy.under], state)
     return (
         dict(zip(energies, found, strict=True)),
         {key: value.detach() for key, value in zip(energies, values, strict=True)},
         {name: prediction.detach() for name, prediction in predictions.items()},
     )
+
+
+def _check(
+    gradient: Float[Tensor, "b c h w"],
+    energy: Energy,
+    x: Float[Tensor, "b c h w"],
+    eps: Float[Tensor, "b c h w"],
+    state: StepState,
+) -> None:
+    """Check the gradient of an energy; see `gradients` for the message."""
+    if bool(torch.isfinite(gradient).all()):
+        return
+    for name, part in energy.parts:
+        (own,) = torch.autograd.grad(
+            part(x, eps).sum(), x, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        check_finite(own, f"the gradient of {energy.name} ({name})", state.i, state.steps, state.t)
+    check_finite(gradient, f"the gradient of {energy.name}", state.i, state.steps, state.t)
 
 
 def _differentiated(

@@ -19,7 +19,7 @@ from sfumato.core.guidance import Guided, Term
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.path import check_path, downwards
 from sfumato.core.rows import TARGET
-from sfumato.core.shift import PLACES, Shift, of_shape
+from sfumato.core.shift import PLACES, Shift, checked
 from sfumato.core.state import Denoiser, StepEnd, StepMean, StepNoise, StepState, check_finite, extend
 from sfumato.core.step import add_noise_between, combine, direction, noise_in, predict_x0, sigma, step
 from sfumato.errors import BadInput
@@ -58,7 +58,7 @@ def reverse(
     Raises:
         BadInput: a shift replaces what another one replaces or reads in the same step, or the path is invalid (raised
             before any evaluation); or a hook of a shift returns anything but a tensor of the latents' shape.
-        NonFinite: the predicted noise, a gradient or the new latent contains NaN or infinity.
+        NonFinite: the predicted noise, a gradient, the result of a hook or the new latent contains NaN or infinity.
     """
     guided = network if isinstance(network, Guided) else Guided(network, (Term(TARGET, None),))
     steps = len(timesteps)
@@ -93,35 +93,36 @@ def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Se
     state = replace(state, network=guided)
     state = replace(state, taps=tuple(tap for shift in shifts if (tap := shift.taps(state)) is not None))
     for shift in shifts:
-        state = replace(
-            state, x_t=of_shape(state.x_t, shift, "before_gradients", shift.before_gradients(state, state.x_t))
-        )
+        x = shift.before_gradients(state, state.x_t)
+        state = replace(state, x_t=checked(state, shift, "before_gradients", state.x_t, x))
     state, known = _with_gradients(guided, state, shifts)
     while (x := _refined(state, shifts)) is not state.x_t:
         refined = replace(state, x_t=x, refinements=state.refinements + 1)
         state, known = _with_gradients(guided, refined, shifts)
     evaluated = state.x_t
     for shift in shifts:
-        state = replace(state, x_t=of_shape(state.x_t, shift, "latent", shift.latent(state, state.x_t)))
+        x = shift.latent(state, state.x_t)
+        state = replace(state, x_t=checked(state, shift, "latent", state.x_t, x))
 
     known = known if state.x_t is evaluated else {}  # valid only if no shift moved x_t
     eps = guided.predict(state.x_t, state.t, state.condition, state.taps or None, known)
     check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
     noise = extend(state, StepNoise, eps=eps)
     for shift in shifts:
-        noise = replace(noise, eps=of_shape(state.x_t, shift, "noise", shift.noise(noise, noise.eps)))
+        noise = replace(noise, eps=checked(state, shift, "noise", noise.eps, shift.noise(noise, noise.eps)))
 
     prediction = predict_x0(noise.x_t, _noise_of_prediction(guided, noise, shifts, list(known)), noise.abar)
     for shift in shifts:
-        prediction = of_shape(state.x_t, shift, "prediction", shift.prediction(noise, prediction))
+        prediction = checked(state, shift, "prediction", prediction, shift.prediction(noise, prediction))
     towards = direction(noise_in(noise.x_t, noise.eps, noise.abar), noise.abar_prev, noise.sigma)
     mean = combine(prediction, towards, noise.abar_prev)
     landed = extend(noise, StepMean, x0_prediction=prediction, mean=mean)
 
     z = noise_maps(landed)
     for shift in shifts:
-        if (z := shift.noise_map(landed, z)) is not None:
-            of_shape(state.x_t, shift, "noise_map", z)
+        given, z = z, shift.noise_map(landed, z)
+        if z is not None:
+            checked(state, shift, "noise_map", given, z)
     x_prev = step(landed.mean, z, landed.sigma).to(landed.x_t.dtype)
     check_finite(x_prev, "the latent x_{t-1}", landed.i, landed.steps, landed.t)
     return extend(landed, StepEnd, z=z, x_prev=x_prev)
@@ -144,7 +145,7 @@ def _refined(state: StepState, shifts: Sequence[Shift]) -> Float[Tensor, "b c h 
     """x_t after the `refine` hooks of all shifts; the same tensor if none of them changes it."""
     x = state.x_t
     for shift in shifts:
-        x = of_shape(state.x_t, shift, "refine", shift.refine(state, x))
+        x = checked(state, shift, "refine", x, shift.refine(state, x))
     return x
 
 
@@ -162,7 +163,7 @@ def _noise_of_prediction(
     eps = guided.predict(noise.x_t, noise.t, noise.condition, [*noise.taps, *taps], apart=apart)
     check_finite(eps, "the noise of the prediction", noise.i, noise.steps, noise.t)
     for shift in shifts:
-        eps = of_shape(eps, shift, "noise", shift.noise(replace(noise, eps=eps), eps))
+        eps = checked(noise, shift, "noise", eps, shift.noise(replace(noise, eps=eps), eps))
     return eps
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sfumato.core.condition import Condition
 from sfumato.core.energy import Energy
 from sfumato.core.guidance import Guided
-from sfumato.core.state import NetworkTap, StepMean, StepNoise, StepState
+from sfumato.core.state import NetworkTap, StepMean, StepNoise, StepState, check_finite
 from sfumato.errors import BadInput
 
 WORDS = "the words of the prompt"
@@ -128,9 +128,27 @@ class Shift:
         return z
 
 
-def of_shape(like: Float[Tensor, "b c h w"], shift: Shift, hook: str, value: object) -> Float[Tensor, "b c h w"]:
-    """The value that a hook of a shift returned. Raises BadInput if it is not a tensor of the shape of `like`."""
+def checked(
+    state: StepState, shift: Shift, hook: str, given: Float[Tensor, "b c h w"] | None, value: object
+) -> Float[Tensor, "b c h w"]:
+    """Check the value that a hook of a shift returned.
+
+    Args:
+        state: the step.
+        shift: the shift; messages contain its attribute `name`, or the name of its class.
+        hook: name of the hook.
+        given: the value that the hook received.
+        value: the value that it returned.
+
+    Raises:
+        BadInput: the value is not a tensor of the shape of the latents.
+        NonFinite: the hook changed the value, and in the dtype of the latents it contains NaN or infinity.
+    """
+    like = state.x_t
     if isinstance(value, Tensor) and value.shape == like.shape:
+        if value is not given:
+            name = f"the result of the hook {hook} of {getattr(shift, 'name', type(shift).__name__)}"
+            check_finite(value.to(like.dtype), name, state.i, state.steps, state.t)
         return value
     found = f"one of the shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
     raise BadInput(

@@ -49,7 +49,8 @@ class BottleneckMap:
         passes: number of evaluations and products so far.
 
     Raises:
-        BadInput: the timestep, the pooling or the chunk is out of range, or the network has no middle block.
+        BadInput: the timestep, the pooling or the chunk is out of range, or the network has no middle block, or its
+            gradient checkpointing is on, which would compute blocks again without `forward_mode.differentiable`.
     """
 
     network: DiffusionModel
@@ -66,6 +67,11 @@ class BottleneckMap:
             raise BadInput(f"chunk must be an integer of at least 1, not {self.chunk!r}.")
         if self.network.unet.mid_block is None:
             raise BadInput("This network has no middle block: load another model.")
+        if self.network.unet.is_gradient_checkpointing:
+            raise BadInput(
+                "The Jacobian of the bottleneck (pullback) cannot be computed with gradient checkpointing: call "
+                "unet.disable_gradient_checkpointing()."
+            )
         if self.pool not in ("sum", None):
             raise BadInput(f'pool must be "sum" or None, not {self.pool!r}.')
 

@@ -1,7 +1,8 @@
 """Changes of objects as entries of `methods`: `inverted.edit(methods=[move("fox", right=0.2), resize("ball", 1.5)])`.
 
 Every function returns an entry for the method self-guidance (arXiv 2306.00986). All entries of a list are combined,
-with one gradient per step. Options that do not refer to an object are given by name: `("self-guidance",
+with one gradient per step. In generated images, move, resize, reshape and swap are relative to the image that the same
+seed gives without them. Options that do not refer to an object are given by name: `("self-guidance",
 {"energy_scale": 2.0})`.
 """
 
@@ -29,7 +30,7 @@ class Change(NamedTuple):
     options: Mapping[str, Any]
 
 
-LISTS = ("move", "resize", "reshape", "swap", "place", "cover", "restyle", "objects_from")
+LISTS = ("move", "resize", "reshape", "swap", "place", "cover", "box", "restyle", "objects_from")
 """Options whose value can have several parts, separated by semicolons."""
 
 
@@ -38,8 +39,8 @@ def move(word: str, *, right: float = 0.0, down: float = 0.0) -> Change:
 
     Args:
         word: the object, a word or phrase of both prompts.
-        right: displacement as a fraction of the width, -1 to 1; negative is to the left.
-        down: displacement as a fraction of the height, -1 to 1; negative is up.
+        right: displacement as a fraction of the width, above -1 and below 1; negative is to the left.
+        down: displacement as a fraction of the height, above -1 and below 1; negative is up.
     """
     return _change("move", word, f"{right!r}, {down!r}")
 
@@ -95,6 +96,19 @@ def cover(word: str, share: float) -> Change:
         share: its area as a fraction of the image, above 0 and at most 1.
     """
     return _change("cover", word, f"{share!r}")
+
+
+def box(word: str, left: float, top: float, right: float, bottom: float) -> Change:
+    """Place an object in a box, with its centre and its mask; also for generated images.
+
+    Args:
+        word: the object, a word or phrase of the target prompt.
+        left: left edge as a fraction of the width, 0 to 1.
+        top: upper edge as a fraction of the height, 0 to 1.
+        right: right edge as a fraction of the width, above `left`, at most 1.
+        bottom: lower edge as a fraction of the height, above `top`, at most 1.
+    """
+    return _change("box", word, f"{left!r}, {top!r}, {right!r}, {bottom!r}")
 
 
 def restyle(word: str, image: Path, prompt: str, *, there: str = "") -> Change:

@@ -14,10 +14,16 @@ networks at 256 x 256. The default networks of the losses are the bundled ones, 
 paper uses DINO ViT-B/8 and five CLIP models; this implementation supports one CLIP model.
 
 With classifier-free guidance and a gradient through the network, the losses are computed from the prediction under the
-prompt only, without the negative prediction. The paper's network has no text input. Not implemented: restart of a run
-whose pixels leave the range, weights of the structure losses that depend on the text loss, sentence templates for the
-texts, the identity loss. In the authors' code, the text losses are always computed from the mixture of P_t and x_t that
-`noise_augmentation` selects for all networks. Here they are computed from P_t by default, which saves a decoding.
+prompt only, without the negative prediction. The paper's network has no text input. Not implemented: weights of the
+structure losses that depend on the text loss, sentence templates for the texts, the identity loss. In the authors'
+code, the text losses are always computed from the mixture of P_t and x_t that `noise_augmentation` selects for all
+networks. Here they are computed from P_t by default, which saves a decoding.
+
+Not implemented either: restarts. The authors' code samples again from fresh noise, without a limit, whenever the
+weighted range loss exceeds 0.01 after the first step. Here a run has a path of noise levels that is known before it
+begins, from which progress and repeated steps are counted; all images of a batch follow the same path; and the noise of
+an exact inversion is recorded and cannot be drawn again. The loop yields every step, so a caller can stop a run and
+start it with the next seed: docs/guidance.md, "Restarts", shows how.
 """
 
 from __future__ import annotations
@@ -66,9 +72,10 @@ def shifts(job: Job, params: DiffuseITParams) -> list[Shift]:
             extract,
             noise_augmentation=params.noise_augmentation,
             through_network=params.through_network,
+            name="the losses of diffuseit",
         )
 
-    return [GuidePrediction(energy, params.loss_scale, "the losses of diffuseit")]
+    return [GuidePrediction(energy, params.loss_scale)]
 
 
 def losses_of(job: Job, params: DiffuseITParams, extract: Extract | None) -> list[tuple[PredictionLoss, float]]:

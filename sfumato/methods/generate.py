@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,3 +82,12 @@ def generate(
         path=path,
         seeds=seeds,
     )
+
+
+def recorded(steps: Iterator[StepEnd]) -> Generator[StepEnd, None, dict[int, Tensor]]:
+    """Yield the steps of a run; return its latents x_t, [b,c,h,w], by timestep, in the order of the run."""
+    latents = {}
+    for step in steps:
+        latents[step.t] = step.x_t
+        yield step
+    return latents

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FROM_NOISE = "none"
 """Name of the inversion in the job of an image that is generated from noise."""
+REFERENCE = "reference"
+"""The same for an image that is compared with the image of the same seed without any method, as its source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ class Job:
 
     @property
     def has_source(self) -> bool:
-        """Whether there is a source image; otherwise the images are generated from noise."""
+        """Whether there is a source image, or a reference of generated images (`REFERENCE`), at recorded latents."""
         return self.inversion.kind != FROM_NOISE
 
     @property

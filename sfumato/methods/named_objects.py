@@ -64,7 +64,7 @@ def words_of(job: Job, named: Sequence[Sequence[str]]) -> list[list[Word]]:
     layers, grid = word_layers(job.network.unet, job.size)
     rows, tokens = [placed(prompt, named) for prompt in job.condition.prompts], job.condition.tokens.shape[1]
     return [
-        [Word(layers, grid, weights_at([row[n][k] for row in rows], tokens)) for k in range(len(words))]
+        [Word(layers, grid, weights_at([row[n][k] for row in rows], tokens), name=word) for k, word in enumerate(words)]
         for n, words in enumerate(named)
     ]
 

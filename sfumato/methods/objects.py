@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 Changes: TypeAlias = "dict[str, Warp]"
 """Affine map of each changed object, by its word."""
-_SHARES, _FACTORS, _DEGREES = Range(low=-1, high=1), Range(low=0.1, high=10), Range(low=-360, high=360)
+_SHARES, _FACTORS, _DEGREES = Range(above=-1, below=1), Range(low=0.1, high=10), Range(low=-360, high=360)
 
 
 def parse(move: str, resize: str, reshape: str) -> Changes:
     """Parse the options of changes and combine them by word, see `key_of`.
 
     Args:
-        move: "WORD: RIGHT, DOWN", displacements as fractions of the image between -1 and 1.
+        move: "WORD: RIGHT, DOWN", displacements as fractions of the image, above -1 and below 1: by 1 or more, every
+            object would leave the image.
         resize: "WORD: FACTOR", factor of width and height between 0.1 and 10.
         reshape: "WORD: WIDTH, HEIGHT[, ANGLE]", factors between 0.1 and 10 and degrees clockwise.
 
@@ -113,7 +114,7 @@ def word_of(job: Job, name: str) -> Word:
 
     layers, grid = word_layers(job.network.unet, job.size)
     target = weights_of(job.condition, name)
-    return Word(layers, grid, target, weights_of(job.source, name) if job.has_source else None)
+    return Word(layers, grid, target, weights_of(job.source, name) if job.has_source else None, name=name)
 
 
 def weights_of(condition: Condition, name: str) -> Float[Tensor, "b n"]:

@@ -124,7 +124,7 @@ class OtherImages:
         layers, grid = word_layers(self.job.network.unet, self.job.size)
         there = weights_of(self.references.condition, taken.word)
         row = self.shown.index(taken.image)
-        return Word(layers, grid, weights_of(self.job.condition, name), there, self.references, row)
+        return Word(layers, grid, weights_of(self.job.condition, name), there, self.references, row, name)
 
     def prompt(self, shown: ReferenceImage) -> Prompt:
         """Return the tokenised prompt of a reference image."""

@@ -160,6 +160,11 @@ class Params:
         """Whether the edit has another guidance than that by the prompts, so that their scales have no effect."""
         return False
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the generation of an image compares it with the image of the same seed without any method."""
+        return False
+
     def uses_negative(self, guidance_scale: float) -> bool:
         """Return whether a negative prompt has an effect at this guidance scale; at 1 it cancels."""
         return guidance_scale != 1

@@ -224,8 +224,8 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     """Return the plan for timestep t and latents of the shape of x, [b,c,h,w]; the network is not evaluated.
 
     Raises:
-        BadInput: saved directions belong to another model, timestep or size, or the rank exceeds that of the
-            bottleneck.
+        BadInput: saved directions belong to another model, timestep or size, the rank exceeds that of the bottleneck,
+            or the gradient checkpointing of the network is on.
     """
     from sfumato.geometry import BottleneckMap
     from sfumato.geometry.basis import check_n, largest_rank
@@ -236,9 +236,9 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     pool: Pool = saved.pool if saved is not None else None if params.keep_positions else "sum"
     weights = parse_weights(params.direction)
     numbers = _numbered(weights, MOST) if saved is None else {}
+    f = BottleneckMap(network, t, None, pool, params.chunk)
     rank = 1
     if params.kind == "pullback":
-        f = BottleneckMap(network, t, None, pool, params.chunk)
         rank = params.rank or max([*numbers, min(RANK, largest_rank(f, x))])
         check_n(f, x, rank, "rank" if params.rank else "direction")
     return Plan(saved, weights, numbers, pool, rank)

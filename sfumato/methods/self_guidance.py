@@ -3,7 +3,8 @@
 Epstein, Jabri, Poole, Efros, Holynski: "Diffusion Self-Guidance for Controllable Image Generation", NeurIPS 2023, arXiv
 2306.00986. The energies (section 3) are computed from centroid, size, shape and appearance of the attention maps of
 words; all energies of a step share one backward pass. For real images, the reference values are computed from the
-latents of the inversion at the same step. All other words that occur in both prompts, except function words, have
+latents of the inversion at the same step; for generated images, from the trajectory of the same seed without guidance
+by energies, as in the authors' notebook. All other words that occur in both prompts, except function words, have
 energies that preserve their shape and appearance. Appearances, shapes and complete objects can also be taken from
 reference images, which are noised to the timestep of each step and evaluated together in one call. There are two
 schedules: that of the paper and the window of the authors' notebook. Differences are absolute values, as in the paper,
@@ -16,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.objects import weights_at, word_of
@@ -42,18 +42,10 @@ if TYPE_CHECKING:
     generates=True,
 )
 def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
-    """Guidance of the noise by the energies of the named objects and of all other words.
-
-    Raises:
-        BadInput: move, resize, reshape or swap are given without a source image.
-    """
+    """Guidance of the noise by the energies of the named objects and of all other words."""
     from sfumato.images import to_tensor
     from sfumato.shifts.energy.guidance import Gradient, NoiseGuidance
 
-    if (params.changes() or params.swaps()) and not job.has_source:
-        raise BadInput(
-            "move, resize, reshape and swap are relative to a source image: use place and cover to generate."
-        )
     if not params.named() and not params.images():
         return []
     images = OtherImages(job, {each: to_tensor(params.loaded_images[each.path]) for each in params.images()})
@@ -65,6 +57,7 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
 
 def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> list[tuple[Term, float]]:
     """Return the terms of position, size and shape of changed objects, and of the shape of all other words."""
+    from sfumato.shifts.energy.box import Box
     from sfumato.shifts.energy.centroid import Centroid
     from sfumato.shifts.energy.maps import Warp
     from sfumato.shifts.energy.shape import Shape
@@ -88,8 +81,12 @@ def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> l
         word = replace(word_of(job, name), source=None)
         if kind == "place":
             found.append((Centroid(word, at=(numbers[0], numbers[1])), params.centroid_weight))
-        else:
+        elif kind == "cover":
             found.append((Size(word, share=numbers[0]), params.size_weight))
+        else:
+            left, top, right, bottom = numbers
+            found.append((Centroid(word, at=((left + right) / 2, (top + bottom) / 2)), params.centroid_weight))
+            found.append((Box(word, edges=(left, top, right, bottom)), params.shape_weight))
     placed = {*changes, *swaps, *taken, *(name for _, name, _ in params.targets())}
     if job.has_source:
         kept = [word_of(job, name) for name in params.restyled() if name not in placed]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import DeterministicParams
-from sfumato.methods.objects import Changes, parse, parse_swaps, read_numbers
+from sfumato.methods.objects import Changes, parse, parse_swaps
 from sfumato.methods.other_images import (
     ReferenceImage,
     ReferenceObject,
@@ -20,7 +20,7 @@ from sfumato.methods.other_images import (
 )
 from sfumato.methods.params import PromptPair, check_weights, option
 from sfumato.methods.shared_words import shared
-from sfumato.ranges import Range
+from sfumato.methods.targets import Target, check_cells, check_contradictions, parse_targets
 
 if TYPE_CHECKING:
     from sfumato.images import LoadedImage
@@ -35,6 +35,7 @@ _WEIGHTS = {
     "swap": (_POSITION, _SHAPE),
     "place": (_POSITION,),
     "cover": (_SIZE,),
+    "box": (_POSITION, _SHAPE),
     "restyle": (_APPEARANCE,),
     "objects_from": (_POSITION, _SIZE, _SHAPE, _APPEARANCE),
     "appearance_from": (_APPEARANCE,),
@@ -49,8 +50,8 @@ class SelfGuidanceParams(DeterministicParams):
 
     needs_text: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = (
-        "move", "resize", "reshape", "swap", "place", "cover", "restyle", "objects_from", "appearance_from",
-        "layout_from",
+        "move", "resize", "reshape", "swap", "place", "cover", "box", "restyle", "objects_from",
+        "appearance_from", "layout_from",
     )  # fmt: skip
 
     guidance_scale: float = option(1.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
@@ -64,6 +65,12 @@ class SelfGuidanceParams(DeterministicParams):
         "", 'centres of objects, shares of width and height from the upper left: "fox: 0.3, 0.5"', stage="edit"
     )
     cover: str = option("", 'shares of the image that objects cover: "fox: 0.25"', stage="edit")
+    box: str = option(
+        "",
+        "boxes of objects, left, top, right and bottom edge as shares of the image from the upper left: "
+        '"fox: 0.1, 0.2, 0.5, 0.9"',
+        stage="edit",
+    )
     restyle: str = option(
         "",
         'appearances of objects from other images with their prompts: "fox: red.png: red fox", or "fox=cat: cat.png: '
@@ -109,6 +116,11 @@ class SelfGuidanceParams(DeterministicParams):
         """True, as the source prompt can be used as target prompt."""
         return True
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether an option is relative to a source: move, resize, reshape or swap."""
+        return bool(self.changes() or self.swaps())
+
     def check(self) -> None:
         """Check value ranges, the format of all changes, and that each has a weight above 0. Raises BadInput."""
         super().check()
@@ -120,25 +132,15 @@ class SelfGuidanceParams(DeterministicParams):
             raise BadInput(f"start must be below end = {self.end:g}, not {self.start:g}.")
         for name, weights in _WEIGHTS.items():
             check_weights(self, name, weights)
-        self._check_targets()
+        check_contradictions(
+            self.targets(), {*parse(self.move, "", ""), *self.swaps()}, parse("", self.resize, self.reshape)
+        )
         placed += self.restyled()
         if both := [word for word in self.objects_from_images() if word in placed]:
             raise BadInput(f'objects_from sets all properties of "{both[0]}": do not name it in another option.')
         for name, given in (("appearance", self.appearance_from), ("layout", self.layout_from)):
             if bool(given) != bool(getattr(self, f"{name}_prompt").strip()):
                 raise BadInput(f"Give {name}_from, an image, and {name}_prompt, its prompt, together.")
-
-    def _check_targets(self) -> None:
-        """Check that no word has two target positions or two target sizes. Raises BadInput."""
-        words: dict[str, set[str]] = {"place": set(), "cover": set()}
-        for name, word, _ in self.targets():
-            words[name].add(word)
-        for name, others, changed in (
-            ("place", "move or swap", {**parse(self.move, "", ""), **self.swaps()}),
-            ("cover", "resize or reshape", parse("", self.resize, self.reshape)),
-        ):
-            if both := sorted(words[name] & changed.keys()):
-                raise BadInput(f'{name} and {others} contradict each other for "{both[0]}": give one of them.')
 
     def changes(self) -> Changes:
         """Parse move, resize and reshape: affine maps by word. Raises BadInput for text that cannot be parsed."""
@@ -148,12 +150,9 @@ class SelfGuidanceParams(DeterministicParams):
         """Parse swap: by word, the word whose position it takes. Raises BadInput for text that cannot be parsed."""
         return parse_swaps(self.swap)
 
-    def targets(self) -> list[tuple[str, str, tuple[float, ...]]]:
-        """Parse place and cover: triples (option, word, numbers). Raises BadInput for text that cannot be parsed."""
-        share = Range(low=0, high=1)
-        places = read_numbers("place", self.place, [share, share], 2)
-        shares = read_numbers("cover", self.cover, [Range(above=0, high=1)], 1)
-        return [("place", *item) for item in places.items()] + [("cover", *item) for item in shares.items()]
+    def targets(self) -> list[Target]:
+        """Parse place, cover and box. Raises BadInput for text that cannot be parsed."""
+        return parse_targets(self.place, self.cover, self.box)
 
     def restyled(self) -> dict[str, ReferenceObject]:
         """Parse restyle: objects of reference images by word. Raises BadInput for text that cannot be parsed."""
@@ -208,7 +207,9 @@ class SelfGuidanceParams(DeterministicParams):
         return thirds if self.schedule == "thirds" else window(self.start, self.end)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check the schedule, the words of the prompts, and the aspect ratios of reference images. Raises BadInput."""
+        """Check the schedule, the words of the prompts, sizes, and the aspect ratios of images. Raises BadInput."""
+        from sfumato.models.layout import word_layers
+
         if not self.named() and not self.images():
             return
         guided, run = self.guided(), self.steps - self.skip
@@ -224,6 +225,8 @@ class SelfGuidanceParams(DeterministicParams):
                 source.positions(word)
             for word in self.named():
                 target.positions(word)
+        _, grid = word_layers(network.unet, size)
+        check_cells(self.changes(), self.targets(), grid)
         for path, image in self.loaded_images.items():
             check_proportions(image.size, path, size, network.latent_multiple)
         shown = self.images()

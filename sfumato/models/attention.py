@@ -11,7 +11,6 @@ rescaling are left to the layer. Only tapped layers compute maps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
@@ -25,6 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from sfumato.core.rows import TARGET, Rows
 from sfumato.errors import BadInput
 from sfumato.hooks import attach_hook
+from sfumato.models.checkpointing import Checkpoints
 from sfumato.models.modules import Names, named
 
 Waiting: TypeAlias = dict[Any, str]
@@ -53,13 +53,16 @@ class Layers:
         Raises:
             BadInput: no layer matches, or the maps of a layer cannot be tapped because of its processor.
         """
-        layers = [(name, cast(Attention, layer)) for name, layer in named(network, self.module, Attention)]
+        everywhere, kind = self.module == "**", {None: "", True: "cross-", False: "self-"}[self.cross]
+        modules = network.named_modules() if everywhere else named(network, self.module, Attention)
+        layers = [(name, layer) for name, layer in modules if isinstance(layer, Attention)]
         found = [(name, layer) for name, layer in layers if self.cross in (None, layer.is_cross_attention)]
-        if not found:
+        if not found and everywhere:
             raise BadInput(
-                f'There is no {"cross" if self.cross else "self"}-attention among the layers "{self.module}": '
-                "name other layers."
+                f"This model has no {kind}attention layers, whose maps are needed: use another model or method."
             )
+        if not found:
+            raise BadInput(f'There is no {kind}attention among the layers "{self.module}": name other layers.')
         for name, layer in found:
             _check(name, layer)
         return found
@@ -138,7 +141,7 @@ def replaced_rows(values: Tensor, rows: Rows, of: str, change: Callable[[Tensor]
 
 
 def attach(
-    network: nn.Module, taps: Sequence[AttentionTap], rows: Rows | None, waiting: Waiting
+    network: nn.Module, taps: Sequence[AttentionTap], rows: Rows | None, waiting: Waiting, checkpoints: Checkpoints
 ) -> Iterator[RemovableHandle]:
     """Attach taps to a network with hooks; the caller must remove every handle that is yielded.
 
@@ -150,6 +153,7 @@ def attach(
         taps: the taps to attach.
         rows: layout of the batch; None for a batch under the target condition only.
         waiting: receives an error message for every layer and tap, which the hooks remove when it runs.
+        checkpoints: the checkpointed blocks of the network.
 
     Raises:
         BadInput: a tap matches no layer.
@@ -167,20 +171,27 @@ def attach(
                 "size: increase most_queries."
             )
     for name, layer in layers.items():
-        yield from _Tapped(name, layer, of[name], rows, waiting).hooks()
+        yield from _Tapped(name, layer, of[name], rows, waiting, checkpoints).hooks()
 
 
 class _Tapped:
     """One layer and the taps of its maps."""
 
     def __init__(
-        self, name: str, layer: Attention, taps: Sequence[AttentionTap], rows: Rows | None, waiting: Waiting
+        self,
+        name: str,
+        layer: Attention,
+        taps: Sequence[AttentionTap],
+        rows: Rows | None,
+        waiting: Waiting,
+        checkpoints: Checkpoints,
     ) -> None:
         self.name = name
         self.layer = layer
         self.taps = taps
         self.rows = rows
         self.waiting = waiting
+        self.checkpoints = checkpoints
         self.parts: dict[str, Tensor] = {}
 
     def hooks(self) -> Iterator[RemovableHandle]:
@@ -197,13 +208,16 @@ class _Tapped:
         taps = [tap for tap in self.taps if tap.layers.reach(q.shape[1])]
         if not taps:
             return None
-        with _outside_checkpoints(q):
+        with self.checkpoints.hooked(self.name) as replaced:
             own = maps = self._maps(q, k, kwargs.get("attention_mask", args[2] if len(args) > 2 else None))
             for tap in taps:
                 self.waiting.pop(id(tap), None)
                 changed = tap(self.name, self.layer.is_cross_attention, maps, self.rows or Rows((TARGET,), len(maps)))
                 maps = maps if changed is None else self._checked(changed, own)
-        return None if maps is own else output + self._change_of_output(maps - own, v, output)
+            if maps is own:
+                return None
+            replaced()
+            return output + self._change_of_output(maps - own, v, output)
 
     def _maps(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """A = softmax(Q K^T / sqrt(d)), [rows, heads, queries, keys]."""
@@ -235,23 +249,6 @@ def _without_bias(linear: nn.Module, x: Tensor) -> Tensor:
     bias = cast(nn.Linear, linear.base_layer).bias
     out = cast(Tensor, linear.forward(x))  # not called, because a call would run hooks
     return out if bias is None else out - bias
-
-
-def _outside_checkpoints(q: Tensor) -> AbstractContextManager[Any]:
-    """Save tensors for the backward pass as usual, also in a block that gradient checkpointing recomputes.
-
-    The taps are detached when the block is recomputed, so the recomputation does not save the tensors of the maps.
-    """
-    return torch.autograd.graph.saved_tensors_hooks(detached, detached) if q.requires_grad else nullcontext()
-
-
-def detached(saved: Tensor) -> Tensor:
-    """Return a saved tensor without its graph (pack and unpack hook of `torch.autograd.graph.saved_tensors_hooks`).
-
-    An operation that saves its output, such as softmax, would otherwise own a tensor that owns the operation. This
-    reference cycle is invisible to Python's garbage collector, so that the graph would never be freed.
-    """
-    return saved.detach()
 
 
 def _check(name: str, layer: Attention) -> None:

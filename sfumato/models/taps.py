@@ -18,6 +18,7 @@ from sfumato.core.rows import TARGET, Rows
 from sfumato.errors import BadInput
 from sfumato.hooks import attach_hook
 from sfumato.models.attention import AttentionTap, Layers, Waiting, attach
+from sfumato.models.checkpointing import Checkpoints
 from sfumato.models.modules import Names, named
 from sfumato.models.references import References
 
@@ -145,13 +146,17 @@ def tapped(
     if any(isinstance(tap, FromSource) for tap in taps):
         raise BadInput(NO_SOURCE)
     waiting: Waiting = {}
+    checkpoints = Checkpoints(network)
     plain = [cast(Tap, tap) for tap in taps if not of_maps(tap)]
     with ExitStack() as hooks:
         for tap in plain:
             for name, module in named(network, tap.module):
                 waiting[name] = f"The network has the tapped module {name}, but never runs it directly; tap another."
-                hooks.callback(attach_hook(module, _hook(tap, name, rows, waiting)).remove)
-        for handle in attach(network, [tap for tap in taps if of_maps(tap)], rows, waiting):
+                hooks.callback(attach_hook(module, _hook(tap, name, rows, waiting, checkpoints)).remove)
+        for handle in attach(network, [tap for tap in taps if of_maps(tap)], rows, waiting, checkpoints):
+            hooks.callback(handle.remove)
+        hooks.callback(checkpoints.close)
+        for handle in checkpoints.hooks([name for name in waiting if isinstance(name, str)]):
             hooks.callback(handle.remove)
         hooks.callback(attach_hook(network, _all_ran(waiting)).remove)
         if stop:
@@ -166,11 +171,16 @@ def of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
     return isinstance(getattr(tap, "layers", None), Layers)
 
 
-def _hook(tap: Tap, name: str, rows: Rows | None, waiting: Waiting) -> Callable[[nn.Module, Any, Any], Any]:
+def _hook(
+    tap: Tap, name: str, rows: Rows | None, waiting: Waiting, checkpoints: Checkpoints
+) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         waiting.pop(name, None)
         first = output if isinstance(output, Tensor) else output[0]
-        replacement = tap(name, first, rows or Rows((TARGET,), len(first)))
+        with checkpoints.hooked(name) as replaced:
+            replacement = tap(name, first, rows or Rows((TARGET,), len(first)))
+            if replacement is not None:
+                replaced()
         if isinstance(output, Tensor):
             return replacement
         return None if replacement is None else (replacement, *output[1:])

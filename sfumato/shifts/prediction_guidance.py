@@ -18,7 +18,6 @@ from sfumato.core.shift import PLACES, Shift
 from sfumato.core.state import StepNoise, StepState, check_finite
 from sfumato.core.step import sigma
 from sfumato.shifts.energy.prediction import PredictionEnergy
-from sfumato.shifts.energy.term import weighted_sum
 
 
 class GuidePrediction(Shift):
@@ -33,16 +32,20 @@ class GuidePrediction(Shift):
     Args:
         energy_of_run: returns a new sum of losses for one run.
         scale: factor of the gradient.
-        name: name of the sum in error messages.
     """
 
-    def __init__(self, energy_of_run: Callable[[], PredictionEnergy], scale: float = 1.0, name: str = "losses") -> None:
-        self.energy_of_run, self.scale, self.name = energy_of_run, scale, name
+    def __init__(self, energy_of_run: Callable[[], PredictionEnergy], scale: float = 1.0) -> None:
+        self.energy_of_run, self.scale = energy_of_run, scale
         self.losses = energy_of_run()
+
+    @property
+    def name(self) -> str:
+        """Name of the losses in error messages."""
+        return self.losses.name
 
     def for_run(self) -> "GuidePrediction":
         """Return the same guidance for another run."""
-        return GuidePrediction(self.energy_of_run, self.scale, self.name)
+        return GuidePrediction(self.energy_of_run, self.scale)
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
         """The positions of the source, as the losses compare the prediction with it position by position."""
@@ -52,7 +55,7 @@ class GuidePrediction(Shift):
         """Return the sum of the losses if its gradient is computed through the network, otherwise None."""
         if not self.losses.through_network or not ddpm_variance(state):
             return None
-        return weighted_sum([(self.losses, 1.0)], state, name=self.name)
+        return Energy(self.losses.measure(state).value, name=self.name)
 
     def prediction(self, state: StepNoise, prediction: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return P_t - scale s_t^2 / sqrt(abar_{t-1}) g."""

@@ -29,6 +29,7 @@ EDITS = {
     "negative": (*ONE, "--negative-prompt", "dog", "--guidance", 4.25),
     "method": (*ONE, "--method", "prompt-to-prompt", "--reweight", "green=2", "--no-swap", "--inversion", "ddim"),
     "methods": (*ONE, "--method", "prompt-to-prompt", "--method", "pix2pix-zero", "--self-steps", "0.1"),
+    "box": (*ONE, "--method", "self-guidance", "--box", "cat: 0.1, 0.2, 0.5, 0.9"),
     "mask": (*ONE, "--mask", "masks/mask.png"),
     "holes": (*ONE, "--mask", "masks/holes.png", "--mask-transparent"),
     "region": (*ONE, "--mask-words", "cat,green", "--mask-threshold", "0.2"),

@@ -8,6 +8,7 @@ from sfumato.errors import BadInput
 from sfumato.methods.changes import (
     Change,
     appearance_from,
+    box,
     cover,
     layout_from,
     move,
@@ -51,6 +52,7 @@ def test_helpers_return_method_entries(files):
     assert reshape("fox", height=0.5, angle=30.0) == ("self-guidance", {"reshape": "fox: 1.0, 0.5, 30.0"})
     assert swap("fox", "ball") == ("self-guidance", {"swap": "fox, ball"})
     assert place("fox", 0.3, 0.5) == ("self-guidance", {"place": "fox: 0.3, 0.5"})
+    assert box("fox", 0.1, 0.2, 0.5, 0.9) == ("self-guidance", {"box": "fox: 0.1, 0.2, 0.5, 0.9"})
     assert cover("fox", 0.25) == ("self-guidance", {"cover": "fox: 0.25"})
     assert restyle("fox", files[0], "a cat", there="cat").options == {"restyle": f"fox=cat: {files[0]}: a cat"}
     assert object_from("fox", "a.png", "a fox: red").options == {"objects_from": "fox: a.png: a fox: red"}
@@ -126,7 +128,6 @@ def test_invalid_entries_are_refused_before_any_evaluation(sd, inverted, files, 
         "64 x 32 pixels: crop it to the proportions of the edited image, 8 : 8": layout_from(wide, "cat"),
         'layout_prompt "green tree" and the target prompt .* no word in common': layout_from(files[0], "green tree"),
         'appearance_prompt "the tree" and the target': appearance_from(files[0], "the tree"),
-        "move, resize, reshape and swap are relative to a source": swap("cat", "dog"),
     }
     for sentence, entry in mistakes.items():
         with pytest.raises(BadInput, match=sentence):

@@ -6,7 +6,7 @@ from PIL import Image
 import sfumato
 from sfumato.errors import BadInput
 from tests.contract.images import IMAGE, OTHER
-from tests.tiny import tiny_inpainting
+from tests.tiny import tiny_inpainting, tiny_sd
 
 LONG = "red cat " * 60
 
@@ -147,3 +147,30 @@ def test_inpainting_networks_are_refused(tmp_path):
         with pytest.raises(BadInput, match="takes 5 channels"):
             call()
     assert model.network.count.calls == 0
+
+
+@pytest.fixture(scope="module")
+def without_attention(tmp_path_factory):
+    """A text-to-image model whose U-Net has no attention."""
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    return sfumato.load(
+        str(tiny_sd(tmp_path_factory.mktemp("without") / "sd", mid_block_type="UNetMidBlock2D", **blocks))
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"methods": [("self-guidance", {"move": "cat: 0.2, 0"})]},
+        {"methods": [("objects", {"objects": "cat"})]},
+        {"methods": [("attend-and-excite", {"objects": "cat"})]},
+        {"methods": [("prompt-to-prompt", {"self_steps": 0.0})]},
+        {"methods": ["pix2pix-zero"]},
+        {"mask_words": "cat"},
+    ],
+    ids=lambda options: str(next(iter(options.values()))),
+)
+def test_a_model_without_cross_attention_is_refused_by_what_reads_it(without_attention, options):
+    with pytest.raises(BadInput, match=r"^This model has no cross-attention layers, whose maps are"):
+        without_attention.plan(IMAGE, "red cat", "blue cat", steps=4, **options)
+    assert without_attention.network.count.calls == 0

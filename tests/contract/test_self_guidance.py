@@ -9,6 +9,7 @@ from sfumato.api.generation_plan import job_of
 from sfumato.core.guidance import classifier_free
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.path import repeat_first
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.step import add_noise_between
 from sfumato.errors import BadInput
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
@@ -54,8 +55,9 @@ MISTAKES = {
     ("move", "fox: 1, x"): "WORD: a number, a number",
     ("move", "fox: nan, 0"): "WORD: a number, a number",
     ("move", ": 0, 0"): "WORD: a number, a number",
-    ("move", "fox: 0, 1.5"): 'move of "fox" must be between -1 and 1, not 1.5',
-    ("move", "fox: 0, 1; fox: 1, 0"): 'move names "fox" twice',
+    ("move", "fox: 0, 1.5"): 'move of "fox" must be above -1 and below 1, not 1.5',
+    ("move", "fox: 1, 1"): 'move of "fox" must be above -1 and below 1, not 1',
+    ("move", "fox: 0, 0.5; fox: 0.5, 0"): 'move names "fox" twice',
     ("move", "fox: 0.2, 0; Fox: -0.2, 0"): 'move names "Fox" twice',
     ("swap", "fox, FOX"): "swap must name every word once",
     ("place", "red  fox: 0.2, 0; Red fox: 0.2, 0"): 'place names "Red fox" twice',
@@ -64,6 +66,10 @@ MISTAKES = {
     ("reshape", "fox: 1, 1, 400"): "between -360 and 360",
     ("place", "fox: 0.5, 2"): "between 0 and 1",
     ("cover", "fox: 0"): "above 0 and at most 1",
+    ("box", "fox: 0.1, 0.2, 0.5"): "WORD: a number, a number, a number, a number",
+    ("box", "fox: 0.1, 0.2, 1.5, 0.9"): 'box of "fox" must be between 0 and 1, not 1.5',
+    ("box", "fox: 0.1, 0.5, 0.5, 0.5"): 'box of "fox" must have left below right and top below bottom, not 0.1, 0.5, 0',
+    ("box", "Red fox: 0.6, 0.2, 0.5, 0.9"): 'box of "red fox" must have left below right and top below bottom',
     ("swap", "fox"): 'swap must be WORD, WORD; several pairs separated by semicolons; not "fox"',
     ("swap", "fox, ball; ball, cat"): "swap must name every word once",
     ("restyle", "fox: fox.png"): "restyle must be WORD: FILE: PROMPT OF THAT IMAGE",
@@ -87,8 +93,13 @@ def test_invalid_option_combinations_are_refused():
         SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
     with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
         SelfGuidanceParams(resize="fox: 2", reshape="Fox: 1, 2").check()
-    for first, second in (("place", "move"), ("place", "swap"), ("cover", "resize"), ("cover", "reshape")):
+    boxed = [("box", other) for other in ("place", "cover", "move", "swap", "resize", "reshape")]
+    for first, second in (
+        *(("place", "move"), ("place", "swap"), ("cover", "resize"), ("cover", "reshape")),
+        *boxed,
+    ):
         texts = {
+            "box": "fox: 0, 0, 0.5, 0.5",
             "place": "Fox: 0.2, 0.2", "cover": "Fox: 0.5", "move": "fox: 0.1, 0", "swap": "fox, ball",
             "resize": "fox: 2", "reshape": "fox: 1, 2",
         }  # fmt: skip
@@ -116,6 +127,7 @@ WITHOUT_EFFECT = {
     "swap": ("fox, ball", "centroid shape"),
     "place": ("fox: 0.1, 0.1", "centroid"),
     "cover": ("fox: 0.5", "size"),
+    "box": ("fox: 0, 0, 0.5, 0.5", "centroid shape"),
     "restyle": ("fox: a.png: fox", "appearance"),
     "objects_from": ("fox: a.png: fox", "centroid size shape appearance"),
     "appearance_from": ("a.png", "appearance"),
@@ -163,8 +175,8 @@ def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
         sd.generate_steps("red cat", methods=["prompt-to-prompt"], **STEPS)
     with pytest.raises(BadInput, match="The method objects is named twice"):
         sd.generate_steps("red cat", methods=["objects", "objects"], **STEPS)
-    with pytest.raises(BadInput, match="relative to a source image: use place and cover"):
-        sd.generate("red cat", methods=[("self-guidance", {"move": "cat: 0.1, 0"})], **STEPS)
+    with pytest.raises(BadInput, match='"dog" is not in the prompt "red cat"'):
+        sd.generate_steps("red cat", methods=[("self-guidance", {"move": "dog: 0.1, 0"})], **STEPS)
     assert sd.network.count.calls == calls
 
 
@@ -192,6 +204,56 @@ def test_guidance_that_acts_in_no_step_is_refused(sd, message):
     assert sd.network.count.calls == calls
 
 
+IMPOSSIBLE = {
+    ("resize", "cat: 9"): "A factor of 9 makes any object smaller than a cell .*8 x 8 cells.*between 0.125 and 8",
+    ("resize", "cat: 0.1"): "A factor of 0.1 makes any object smaller than a cell",
+    ("reshape", "dog: 1, 8.5, 30"): 'A factor of 8.5 .*give "dog" one between 0.125 and 8',
+    ("box", "cat: 0.1, 0, 0.2, 1"): 'box of "cat" is smaller than a cell of the attention maps, 1/8 of the width',
+    ("box", "cat: 0, 0.9, 1, 1"): 'box of "cat" is smaller than a cell of the attention maps',
+}
+
+
+@pytest.mark.parametrize(("option", "text"), IMPOSSIBLE)
+def test_sizes_that_the_maps_cannot_represent_are_refused(sd, inverted, option, text):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=IMPOSSIBLE[option, text]):
+        inverted.edit_steps("", **{option: text})
+    assert sd.network.count.calls == calls
+
+
+OUTSIDE = 'More than half of the target of "cat" lies outside the image: choose a smaller displacement or size.'
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"move": "cat: 0.9, 0"},
+        {"move": "cat: 0, -0.9", "shape_weight": 0.0},
+        {"resize": "cat: 6"},
+        {"resize": "cat: 6", "shape_weight": 0.0},
+        {"reshape": "cat: 6, 1"},
+    ],
+)
+def test_target_outside_the_image_is_noted(inverted, options):
+    assert inverted.edit("", **options).report["notes"] == [OUTSIDE]
+    alone = inverted.edit(["red cat and dog", "red dog"], methods=[("objects", {"objects": "dog"})])
+    assert alone.report["notes"] == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"move": "cat: 0.1, 0"}, {"resize": "cat: 0.5"}, {"swap": "cat, dog"}, {"box": "cat: 0, 0, 0.5, 1"}]
+)
+def test_target_inside_the_image_is_not_noted(inverted, options):
+    assert inverted.edit("", **options).report["notes"] == []
+
+
+@pytest.mark.parametrize("named", [("self-guidance", {"place": "cat: 0.2, 0.5"}), ("objects", {"objects": "cat, dog"})])
+def test_coarse_attention_maps_are_noted(sd, named):
+    notes = [sd.generate("red cat and dog", methods=[named], size=side, **STEPS).report["notes"] for side in (8, 32)]
+    assert "The attention maps that locate words have 2 x 2 cells at this size, too few" in notes[0][0]
+    assert (len(notes[0]), notes[1]) == (1, [])
+
+
 def test_other_words_are_those_in_both_prompts(sd, inverted):
     plan = sd.plan(tiny_image(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
     job = plan.edit.batches[0].job
@@ -205,7 +267,14 @@ def test_other_words_are_those_in_both_prompts(sd, inverted):
 
 
 @pytest.mark.parametrize(
-    "option", [{"move": "cat: 0.25, 0"}, {"resize": "cat: 2"}, {"swap": "cat, dog"}, {"place": "cat: 0.2, 0.2"}]
+    "option",
+    [
+        {"move": "cat: 0.25, 0"},
+        {"resize": "cat: 2"},
+        {"swap": "cat, dog"},
+        {"place": "cat: 0.2, 0.2"},
+        {"box": "cat: 0, 0, 0.5, 1"},
+    ],
 )
 def test_edit_has_effect_and_does_not_depend_on_batch(sd, inverted, option):
     still = inverted.edit("", guidance_scale=1.0).pixels[0]
@@ -221,6 +290,7 @@ def test_edit_has_effect_and_does_not_depend_on_batch(sd, inverted, option):
     "named",
     [
         ("self-guidance", {"place": "cat: 0.2, 0.3", "cover": "cat: 0.4", "energy_scale": 2.0}),
+        ("self-guidance", {"box": "cat: 0.1, 0.2, 0.5, 0.9; dog: 0.5, 0, 1, 1", "energy_scale": 2.0}),
         ("attend-and-excite", {"objects": "red cat, dog"}),
         ("objects", {"objects": "red cat, dog", "energy_scale": 2.0}),
     ],
@@ -236,6 +306,61 @@ def test_methods_change_generated_images(sd, named):
     assert abs(again.pixels[0].astype(int) - made.pixels[1]).max() <= 2
     without = sd.generate("red cat and dog", methods=[named[0]], **options)
     assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+class Reading(Shift):
+    """Stores the latents of the source that taps read."""
+
+    def noise(self, state, eps):
+        self.latents = state.network.network.latents
+        return eps
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_generated_images_are_compared_with_those_of_the_same_seeds(sd, eta):
+    """The reference is the trajectory of a generation without methods, bit for bit."""
+    reading, options = Reading(), {"seed": [0, 1], "guidance_scale": 3.0, "eta": eta, "batch": 4, **STEPS}
+    plain = list(sd.generate_steps("red cat and dog", **options))
+    moved = [("self-guidance", {"move": "cat: 0.25, 0"})]
+    run = sd.generate_steps("red cat and dog", methods=moved, shifts=[reading], **options)
+    steps = list(run)
+    assert [each.stage for each in steps] == ["reference"] * 4 + ["generate"] * 4
+    assert [(each.done, each.total) for each in steps[:4]] == [(n, 4) for n in range(1, 5)]
+    assert list(reading.latents) == [each.state.t for each in plain]
+    assert all(torch.equal(reading.latents[each.state.t], each.state.x_t) for each in plain)
+    assert all(torch.equal(one.state.x_prev, each.state.x_prev) for one, each in zip(steps, plain, strict=False))
+    assert not torch.equal(steps[-1].state.x_prev, plain[-1].state.x_prev)
+    second = sd.generate("red cat and dog", methods=moved, **options | {"seed": 1})
+    assert abs(second.pixels[0].astype(int) - run.result.pixels[1]).max() <= 2
+
+
+class Replacing(Shift):
+    """Replaces the words, whose maps self-guidance reads."""
+
+    def replaces(self, i, steps):
+        return (WORDS,)
+
+
+def test_shifts_are_checked_before_the_reference_is_generated(sd):
+    calls = sd.network.count.calls
+    run = sd.generate_steps("cat", methods=[("self-guidance", {"move": "cat: 0.1, 0"})], shifts=[Replacing()], **STEPS)
+    with pytest.raises(BadInput, match="Replacing replaces and self-guidance reads"):
+        next(run)
+    assert sd.network.count.calls == calls
+
+
+@pytest.mark.parametrize(
+    "options", [{"move": "cat: 0, 0"}, {"resize": "cat: 1"}, {"move": "dog: 0, 0", "resize": "cat: 1"}]
+)
+def test_targets_of_the_reference_reproduce_the_generated_image(sd, options):
+    """Without the terms of shapes, which compare a soft mask with a binary one; not scaled to unit RMS."""
+    plain = sd.generate("red cat and dog", **STEPS).pixels[0]
+    given = {"shape_weight": 0.0, "gradient": "plain", "energy_scale": 1000.0}
+    still = sd.generate("red cat and dog", methods=[("self-guidance", options | given)], **STEPS).pixels[0]
+    assert abs(still.astype(int) - plain).max() <= 1
+    away = {name: text.replace("0, 0", "0.3, 0").replace(": 1", ": 1.5") for name, text in options.items()}
+    moved = sd.generate("red cat and dog", methods=[("self-guidance", away | given)], **STEPS).pixels[0]
+    assert abs(moved.astype(int) - plain).max() > 1
 
 
 @pytest.mark.parametrize(

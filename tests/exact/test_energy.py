@@ -305,6 +305,17 @@ def test_non_finite_gradient_is_refused_with_its_name(others):
         run(guided(Mixing()), shifts)
 
 
+def test_non_finite_gradient_is_refused_with_the_name_of_the_part():
+    def broken(x, eps):
+        return total((x - X).abs().sqrt())
+
+    parts = [("smooth", lambda x, eps: total(x**2)), ('sharp of "fox"', broken), ("other", broken)]
+    whole = Follow(lambda x, eps: sum(part(x, eps) for _, part in parts), name="guidance", parts=parts)
+    for others in (0, 2):
+        with pytest.raises(NonFinite, match=r'timestep \d+\): the gradient of guidance \(sharp of "fox"\) contains'):
+            run(guided(Mixing()), [*energies()[:others], whole])
+
+
 def test_no_autograd_graph_is_kept():
     for state in run(guided(Mixing()), energies(), steps=2):
         assert torch.is_grad_enabled()

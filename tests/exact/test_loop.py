@@ -307,12 +307,24 @@ def test_nan_error_names_the_step():
     with pytest.raises(NonFinite, match=r"Step 3 of 5 \(timestep 400\): the predicted noise"):
         run(network=Broken(linear_schedule()))
 
-    class Infinite(Shift):
-        def noise_map(self, state, z):
-            return None if z is None else z / 0
+    network = Convolution(linear_schedule())
+    steps = reverse(network, X, network.schedule.timesteps(5), prompt(2), eta=1.0, noise_maps=lambda state: X / 0)
+    with pytest.raises(NonFinite, match=r"Step 1 of 5 \(timestep 800\): the latent"):
+        list(steps)
 
-    with pytest.raises(NonFinite, match=r"Step 1 of 5 .*latent"):
-        run([Infinite()])
+
+@pytest.mark.parametrize("hook", ["before_gradients", "refine", "latent", "noise", "prediction", "noise_map"])
+def test_values_that_overflow_in_the_latents_precision_are_refused_with_the_hook(hook):
+    def enlarged(self, state, given):
+        return torch.full_like(given, 1e300, dtype=torch.float64)
+
+    Custom = type("Custom", (Shift,), {hook: enlarged})
+    with pytest.raises(NonFinite, match=rf"Step 1 of 5 \(timestep 800\): the result of the hook {hook} of Custom"):
+        run([Custom()])
+    named = Custom()
+    named.name = "my guidance"
+    with pytest.raises(NonFinite, match=rf"the result of the hook {hook} of my guidance contains"):
+        run([named])
 
 
 def test_grad_mode_is_unchanged():

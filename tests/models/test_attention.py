@@ -11,6 +11,7 @@ from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace, tapped
 from tests.explicit import Explicit, attention_of, explicit
 from tests.graphs import tensors_with_graph
+from tests.tiny import tiny_sd
 
 EVERY = ReplaceMaps(Layers(), lambda name, maps: maps.clone())
 
@@ -204,6 +205,15 @@ def test_a_layer_that_never_runs_is_refused(sd):
     sd.unet.mid_block.spare = Attention(8, heads=2, dim_head=4)
     with pytest.raises(BadInput, match=r"mid_block\.spare, but never runs"):
         sd.predict(*asked(sd), taps=[RecordMaps(Layers())])
+
+
+@pytest.mark.parametrize(("cross", "kind"), [(True, "cross-"), (False, "self-"), (None, "")])
+def test_a_model_without_attention_is_refused(tmp_path, cross, kind):
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    model = load_model(str(tiny_sd(tmp_path / "sd", mid_block_type="UNetMidBlock2D", **blocks)), "cpu")
+    with pytest.raises(BadInput, match=f"^This model has no {kind}attention layers, whose maps are needed: use"):
+        model.predict(*asked(model), taps=[RecordMaps(Layers(cross=cross))])
+    assert model.count.calls == 0
 
 
 def test_maps_of_another_shape_are_refused(sd):

@@ -126,14 +126,24 @@ def test_conditions_keep_their_changes(network, changes):
         Condition.cat([changed, plain])
 
 
-def test_unknown_layers_and_checkpointing_are_refused(network, changes, x):
-    changed, plain = conditions(network, {"nosuch.to_k": torch.zeros(2, 2)})
+def test_unknown_layers_are_refused(network, x):
     with pytest.raises(BadInput, match="names no module"):
-        network.predict(x, 500, changed)
+        network.predict(x, 500, conditions(network, {"nosuch.to_k": torch.zeros(2, 2)})[0])
+
+
+def test_gradients_are_equal_with_gradient_checkpointing(network, changes, x):
+    """Checkpointing computes blocks again without the hooks that add the changes."""
+    changed, _ = conditions(network, {name: each.clone().requires_grad_() for name, each in changes.items()})
+
+    def gradients():
+        own = x.clone().requires_grad_()
+        value = network.predict(own, 500, changed).square().sum()
+        return torch.autograd.grad(value, [own, *changed.weight_changes.values()])
+
+    plain = gradients()
     network.unet.enable_gradient_checkpointing()
     try:
-        with torch.enable_grad(), pytest.raises(BadInput, match="disable_gradient_checkpointing"):
-            network.predict(x, 500, conditions(network, changes)[0])
-        network.predict(x, 500, plain)
+        found = gradients()
     finally:
         network.unet.disable_gradient_checkpointing()
+    assert all(map(torch.equal, plain, found))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import guidance, guidance_loops
-from benchmarks.guidance_memory import kept, of_maps, of_prediction
+from benchmarks.guidance_memory import WORK, kept
 from benchmarks.rounds import Outcome, count
 from sfumato.core.state import StepEnd
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
@@ -76,7 +76,7 @@ def test_the_script_writes_all_cases(tmp_path, monkeypatch):
     assert not any(side["problem"] for pair in cases.values() for side in pair)
 
 
-@pytest.mark.parametrize("work", [of_prediction, of_maps])
+@pytest.mark.parametrize("work", list(WORK.values()))
 def test_checkpointing_saves_memory(work):
     """Less is kept with checkpointing, and the blocks are counted; the next test checks an exact count."""
     size = {"channels": 32, "text": 64, "side": 16}

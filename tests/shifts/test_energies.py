@@ -1,5 +1,6 @@
 """Energies of words: gradients against finite differences in float64, values against their definitions."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,6 +12,7 @@ from sfumato.core.noise import gaussian
 from sfumato.core.rows import TARGET, Rows
 from sfumato.core.state import StepState
 from sfumato.core.step import sigma
+from sfumato.errors import NonFinite
 from sfumato.inversion import Inversion, replay, with_source
 from sfumato.models.attention import Layers
 from sfumato.models.layout import word_layers
@@ -18,6 +20,7 @@ from sfumato.models.load import load_model
 from sfumato.models.references import References
 from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.energy.appearance import Appearance, mean_features
+from sfumato.shifts.energy.box import Box, box_mask
 from sfumato.shifts.energy.centroid import Centroid
 from sfumato.shifts.energy.guidance import LatentGuidance, NoiseGuidance, thirds, window
 from sfumato.shifts.energy.maps import Warp, centroid, hard_mask, size, soft_mask
@@ -25,7 +28,7 @@ from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap, overlap
 from sfumato.shifts.energy.presence import PUBLISHED_DEVIATION, Presence, smoothed
 from sfumato.shifts.energy.shape import Shape
 from sfumato.shifts.energy.size import Size
-from sfumato.shifts.energy.word import Word
+from sfumato.shifts.energy.word import Word, WordTerm
 from sfumato.shifts.words import WordMaps
 
 STEPS, SIZE = 4, (16, 16)
@@ -97,6 +100,7 @@ TERMS = {
     "centroid at a point": lambda m, r: Centroid(word(m, r, "cat"), at=(0.3, 0.6)),
     "size": lambda m, r: Size(word(m, r, "cat"), factor=1.7),
     "size as a share": lambda m, r: Size(word(m, r, "cat"), share=0.3),
+    "box": lambda m, r: Box(word(m, r, "cat"), edges=(0.1, 0.3, 0.45, 1.0)),
     "shape": lambda m, r: Shape(word(m, r, "cat"), Warp(right=0.25, width=1.5)),
     "appearance": lambda m, r: Appearance(word(m, r, "cat"), "up_blocks.1"),
     "place of another word": lambda m, r: Centroid(word(m, r, "cat"), 0.1, place=word(m, r, "red")),
@@ -147,6 +151,30 @@ def test_noise_guidance_adds_the_scaled_gradient(model, run):
     torch.testing.assert_close(moves["unit"].square().mean(dim=(1, 2, 3)), torch.full((2,), 9.0, dtype=torch.float64))
     rms = moves["plain"].square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     torch.testing.assert_close(moves["unit"] / 3, moves["plain"] / rms)
+
+
+class NotSmooth(WordTerm):
+    """A term whose gradient is not finite at the map itself."""
+
+    def distance(self, own, reference, place):
+        return (own - own.detach()).abs().sqrt().sum(dim=(1, 2, 3))
+
+
+def test_non_finite_gradient_is_refused_with_the_name_of_the_term(model, run):
+    guided, inversion, _, target = run
+    terms = (Centroid(word(model, run, "cat"), right=0.2), NotSmooth(replace(word(model, run, "cat"), name="cat")))
+    shift = NoiseGuidance(tuple((term, 1.0) for term in terms), 1.0, window(0, 1), name="self-guidance")
+    with pytest.raises(NonFinite, match=r'Step 1 of 4 .*the gradient of self-guidance \(not smooth of "cat"\)'):
+        next(iter(replay(guided, inversion, target, shifts=[shift])))
+
+
+def test_gradient_whose_rms_overflows_is_refused(model, run):
+    """It would become 0 by the division; float32, as finite numbers of float64 are large enough for any weight."""
+    state = replace(state_of(run), x_t=state_of(run).x_t.float())
+    shift = NoiseGuidance((), 1.0, window(0, 1), "unit", "self-guidance")
+    state = replace(state, gradients={id(shift): torch.full_like(state.x_t, 1e25)})
+    with pytest.raises(NonFinite, match="the RMS of the gradient of self-guidance"):
+        shift.move(state, state.x_t)
 
 
 def test_latent_guidance_lowers_the_energy(model, run):
@@ -220,6 +248,22 @@ def test_terms_equal_their_definitions(model, run):
     torch.testing.assert_close(value(Size(cat, 1.7)), torch.stack(larger).mean(dim=0))
     kept = [smooth(soft_mask(a) - hard_mask(b)).mean(dim=(1, 2, 3)) for a, b in pairs]
     torch.testing.assert_close(value(Shape(cat)), torch.stack(kept).mean(dim=0))
+    h, w = pairs[0][0].shape[-2:]
+    left = torch.zeros(h, w, dtype=torch.float64)
+    left[h // 2 :, : w // 4] = 1
+    boxed = [smooth(soft_mask(a) - left).mean(dim=(1, 2, 3)) for a, _ in pairs]
+    torch.testing.assert_close(value(Box(cat, edges=(0.0, 0.5, 0.25, 1.0))), torch.stack(boxed).mean(dim=0))
+
+
+def test_mask_of_a_box_is_the_covered_share_of_every_cell():
+    """Against the share of points of a fine grid that lie in the box."""
+    edges = left, top, right, bottom = 0.15, 0.3, 0.575, 1.0
+    x, y = ((torch.arange(n * 100, dtype=torch.float64) + 0.5) / (n * 100) for n in (8, 5))
+    inside = ((top < y) & (y < bottom)).double()[:, None] * ((left < x) & (x < right)).double()
+    wanted = inside.unflatten(1, (8, 100)).unflatten(0, (5, 100)).mean(dim=(1, 3))
+    found = box_mask(torch.zeros(1, 1, 5, 8, dtype=torch.float64), edges)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0.011)
+    assert found.sum().item() == pytest.approx((right - left) * 8 * (bottom - top) * 5)
 
 
 def test_place_of_another_word_sets_the_target(model, run):

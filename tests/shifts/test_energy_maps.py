@@ -87,6 +87,33 @@ def test_warp_rotates_clockwise_in_cells(shape):
     torch.testing.assert_close(found.round(), down)
 
 
+@pytest.mark.parametrize(
+    "warp",
+    [
+        Warp(right=0.25),
+        Warp(right=0.6, down=-0.4),
+        Warp(width=3, height=2, right=-0.2),
+        Warp(angle=30, width=4, height=1.5),
+        Warp(right=0.99),
+    ],
+)
+def test_share_inside_equals_that_of_the_warped_mask_on_a_larger_map(warp):
+    """In the middle of a map of five times the width and height, nothing of the warped mask is cut off."""
+    side, mask = 20, box(2, 6, 13, 17, side=20)
+    large = F.pad(mask, (2 * side,) * 4)
+    scaled = Warp(warp.right / 5, warp.down / 5, warp.width, warp.height, warp.angle)
+    warped = scaled.apply(large, centroid(large))
+    within = warped[..., 2 * side : 3 * side, 2 * side : 3 * side].sum() / warped.sum()
+    torch.testing.assert_close(warp.inside(mask, centroid(mask)), within[None], rtol=0, atol=0.06)
+
+
+def test_share_inside_at_another_place_and_of_an_empty_mask():
+    masks = torch.cat([box(0, 0, 4, 4), box(0, 0, 0, 0)])
+    at = torch.tensor([[0.0, 0.5], [0.0, 0.5]], dtype=torch.float64)
+    assert Warp().inside(masks, centroid(masks), at).tolist() == [0.5, 1]
+    assert Warp().inside(masks, centroid(masks)).tolist() == [1, 1]
+
+
 def test_identity_warp_changes_nothing():
     mask = (F.avg_pool2d(torch.rand(2, 1, 18, 18, dtype=torch.float64), 3, stride=1) > 0.5).double()
     torch.testing.assert_close(Warp().apply(mask, centroid(mask)), mask)

@@ -146,8 +146,8 @@ def test_non_finite_gradient_is_refused_with_its_name(through):
         def against(self, source):
             return lambda image: (image.pixels - image.pixels.detach()).abs().sqrt().sum(dim=(1, 2, 3))
 
-    with pytest.raises(NonFinite, match=r"Step 1 of 4 \(timestep \d+\): the gradient of losses"):
-        run([guide([(Broken(), 1.0)], through_network=through)])
+    with pytest.raises(NonFinite, match=r"Step 1 of 4 \(timestep \d+\): the gradient of losses \(broken\) contains"):
+        run([guide([*PIXELS, (Broken(), 1.0)], through_network=through)])
 
 
 class Enlarging(Counting):

@@ -27,8 +27,14 @@ class Centroid(WordTerm):
         self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
     ) -> Float[Tensor, " b"]:
         """Compute the term in one layer; see `WordTerm.distance`."""
+        return difference(centroid(own), self._target(place)).mean(dim=1)
+
+    def inside(self, reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]) -> Float[Tensor, " b"]:
+        """1 if the target lies inside the image, otherwise 0."""
+        target = self._target(place)
+        return ((target >= 0) & (target <= 1)).all(dim=1).to(target)
+
+    def _target(self, place: Float[Tensor, "b 2"]) -> Float[Tensor, "b 2"]:
         if self.at is not None:
-            target = own.new_tensor(self.at).expand(len(own), 2)
-        else:
-            target = place + own.new_tensor([self.right, self.down])
-        return difference(centroid(own), target).mean(dim=1)
+            return place.new_tensor(self.at).expand(len(place), 2)
+        return place + place.new_tensor([self.right, self.down])

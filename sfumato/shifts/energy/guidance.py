@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.core.energy import Energy
 from sfumato.core.path import first_at
 from sfumato.core.shift import PLACES, WORDS, Shift
-from sfumato.core.state import StepState
+from sfumato.core.state import StepState, check_finite
 from sfumato.shifts.energy.term import Term, weighted_sum
 from sfumato.shifts.energy.word import WordTerm
 
@@ -88,6 +88,7 @@ class EnergyGuidance(Shift):
             gradient = gradient * (1 - state.abar) ** 0.5
         elif self.gradient == "unit":
             rms = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            check_finite(rms, f"the RMS of the gradient of {self.name}", state.i, state.steps, state.t)
             gradient = gradient / rms.where(rms > 0, rms.new_ones(()))
         return self.size(state.i, state.steps) * gradient
 

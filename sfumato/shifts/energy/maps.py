@@ -12,11 +12,24 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.notes import note
+
 SHARPNESS = 10.0
 """s, the slope of the sigmoid in `soft_mask`."""
 SMOOTH = 1e-3
 """Threshold of the smooth L1 distance: differences below it are squared, see `difference`."""
+FEWEST = 4
+"""Smallest number of cells of a map in each direction for which no note is made; see `note_coarse`."""
 _SMALLEST = 1e-4
+
+
+def note_coarse(grid: tuple[int, int]) -> None:
+    """Add a note to the report of the run if maps of this height and width are too coarse to locate objects."""
+    if min(grid) < FEWEST:
+        note(
+            f"The attention maps that locate words have {grid[1]} x {grid[0]} cells at this size, too few for the "
+            "positions and sizes of objects: use a larger image or resolution."
+        )
 
 
 def difference(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -109,3 +122,26 @@ class Warp:
         back = torch.stack([cos * p[..., 0] + sin * p[..., 1], -sin * p[..., 0] + cos * p[..., 1]], dim=-1)
         q = back / mask.new_tensor([self.width * w, self.height * h]) + centre[:, None, None]
         return F.grid_sample(mask, 2 * q - 1, align_corners=False)
+
+    def inside(
+        self, mask: Float[Tensor, "b 1 h w"], centre: Float[Tensor, "b 2"], at: Float[Tensor, "b 2"] | None = None
+    ) -> Float[Tensor, " b"]:
+        """Compute the share of a mask whose cells lie inside the map after the warp; 1 for an empty mask.
+
+        A cell at q is moved to p = at + d + R S (q - centre). The arguments are those of `apply`.
+        """
+        h, w = mask.shape[-2:]
+        offset = (coordinates(mask).permute(1, 2, 0) - centre[:, None, None]) * mask.new_tensor(
+            [w * self.width, h * self.height]
+        )
+        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        turned = torch.stack(
+            [cos * offset[..., 0] - sin * offset[..., 1], sin * offset[..., 0] + cos * offset[..., 1]], -1
+        )
+        d = mask.new_tensor([self.right, self.down])
+        p = turned / mask.new_tensor([w, h]) + ((centre if at is None else at) + d)[:, None, None]
+        within = ((p >= 0) & (p <= 1)).all(dim=-1)[:, None]
+        total = mask.sum(dim=(1, 2, 3))
+        return torch.where(
+            total > 0, (mask * within).sum(dim=(1, 2, 3)) / total.clamp(min=1e-4), torch.ones_like(total)
+        )

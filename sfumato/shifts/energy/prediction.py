@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.energy import scaled_gradients
-from sfumato.core.state import StepState
+from sfumato.core.state import StepState, check_finite
 from sfumato.core.step import predict_x0
 from sfumato.errors import BadInput
-from sfumato.shifts.energy.term import Measurement
+from sfumato.shifts.energy.term import Measurement, label
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +117,7 @@ class PredictionEnergy:
             s = sqrt(1 - abar_t), instead of P_t.
         through_network: whether the gradient is backpropagated through the denoising network; otherwise eps is treated
             as a constant.
+        name: name of the sum in error messages.
     """
 
     def __init__(
@@ -127,10 +128,12 @@ class PredictionEnergy:
         *,
         noise_augmentation: bool = False,
         through_network: bool = True,
+        name: str = "losses",
     ) -> None:
         self.losses = losses
         self.decode, self.extract = decode, extract
         self.noise_augmentation, self.through_network = noise_augmentation, through_network
+        self.name = name
         self._begun: list[tuple[Loss, float]] | None = None
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
@@ -175,19 +178,27 @@ class PredictionEnergy:
         """
         with torch.enable_grad():
             starts = x.detach().requires_grad_(), P.detach().requires_grad_()
-            total = self._sum(losses, state, *starts)
+            parts = self._parts(losses, state, *starts)
+            total = torch.stack(parts).sum(dim=0)
             slopes = scaled_gradients(total.sum(), starts)
+            if not all(bool(torch.isfinite(slope).all()) for slope in slopes):
+                self._check_parts(parts, starts, state)
         found = total.detach()
         for own, start, slope in zip((x, P), starts, slopes, strict=True):
             found = found + (slope * (own - start.detach())).sum(dim=(1, 2, 3))
         return found
 
-    def _sum(self, losses: Sequence[tuple[Loss, float]], state: StepState, x: Tensor, P: Tensor) -> Tensor:
+    def _check_parts(self, parts: Sequence[Tensor], starts: Sequence[Tensor], state: StepState) -> None:
+        """Raise NonFinite with the name of the first loss whose gradient is not finite."""
+        for (loss, _), part in zip(self.losses, parts, strict=True):
+            for slope in scaled_gradients(part.sum(), starts):
+                check_finite(slope, f"the gradient of {self.name} ({label(loss)})", state.i, state.steps, state.t)
+
+    def _parts(self, losses: Sequence[tuple[Loss, float]], state: StepState, x: Tensor, P: Tensor) -> list[Tensor]:
         s = math.sqrt(1 - state.abar)
         noised = s * P + (1 - s) * x if self.noise_augmentation else P
         seen = DecodedPrediction(P, noised, self.decode, self.extract, state.t, state.visit)
-        total = [weight * loss(seen) for loss, weight in losses]
-        return torch.stack(total).sum(dim=0)
+        return [weight * loss(seen) for loss, weight in losses]
 
     def _of_run(self, state: StepState) -> list[tuple[Loss, float]]:
         """The losses of this run; in its first step, the source is decoded and its features are computed."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from sfumato.core.rows import TARGET
 from sfumato.core.state import StepState
 from sfumato.models.attention import Layers, RecordMaps
+from sfumato.shifts.energy.maps import note_coarse
 from sfumato.shifts.energy.term import Measurement
 
 TEMPERATURE = 100.0
@@ -51,6 +52,7 @@ class Presence:
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
         """Return the term for one step; see `Term.measure`."""
+        note_coarse(self.grid)
         recorded = RecordMaps(self.layers, TARGET)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:

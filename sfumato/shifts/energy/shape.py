@@ -28,3 +28,7 @@ class Shape(WordTerm):
         """Compute the term in one layer; see `WordTerm.distance`."""
         target = self.warp.apply(hard_mask(reference), centroid(reference), place)
         return difference(soft_mask(own), target).mean(dim=(1, 2, 3))
+
+    def inside(self, reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]) -> Float[Tensor, " b"]:
+        """Share of the target mask that lies inside the image."""
+        return self.warp.inside(hard_mask(reference), centroid(reference), place)

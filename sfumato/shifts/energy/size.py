@@ -34,3 +34,10 @@ class Size(WordTerm):
         """Compute the term in one layer; see `WordTerm.distance`."""
         target = self.factor * size(reference) if self.share is None else own.new_tensor(self.share)
         return difference(size(own), target)
+
+    def inside(self, reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]) -> Float[Tensor, " b"]:
+        """Area of the image as a share of the target, at most 1."""
+        target = (
+            self.factor * size(reference) if self.share is None else reference.new_full(reference.shape[:1], self.share)
+        )
+        return 1 / target.clamp(min=1)

@@ -1,5 +1,6 @@
 """Terms of an energy: each is one differentiable scalar per image, computed from one evaluation of the network."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,9 +58,22 @@ def weighted_sum(
         under: name of the condition of the evaluation.
     """
     measured = [(term.measure(state, left), weight) for term, weight in terms]
+    parts = [_times(weight, each.value) for each, weight in measured]
 
     def value(x: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-        total = [weight * each.value(x, eps) for each, weight in measured]
+        total = [part(x, eps) for part in parts]
         return sum(total[1:], total[0])
 
-    return Energy(value, [tap for each, _ in measured for tap in each.taps], under, name)
+    taps = [tap for each, _ in measured for tap in each.taps]
+    return Energy(value, taps, under, name, list(zip(map(label, [term for term, _ in terms]), parts, strict=True)))
+
+
+def label(part: object) -> str:
+    """Return the name of a term or loss in messages, such as 'centroid of "fox"' or "object overlap"."""
+    kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(part).__name__).lower()
+    word = getattr(getattr(part, "word", None), "name", "")
+    return f'{kind} of "{word}"' if word else kind
+
+
+def _times(weight: float, value: Value) -> Value:
+    return lambda x, eps: weight * value(x, eps)

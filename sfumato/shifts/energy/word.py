@@ -3,19 +3,20 @@
 The source is the inverted image of each row, or one reference image for all rows (`sfumato.models.references`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.notes import note
 from sfumato.core.rows import SOURCE, TARGET
 from sfumato.core.state import StepState
 from sfumato.models.attention import Layers
 from sfumato.models.references import References
 from sfumato.models.taps import AnyTap, FromSource
-from sfumato.shifts.energy.maps import centroid
+from sfumato.shifts.energy.maps import centroid, note_coarse
 from sfumato.shifts.energy.term import Measurement
 from sfumato.shifts.words import WordMaps
 
@@ -32,6 +33,7 @@ class Word:
             images, [n, tokens]; None if no source is used.
         images: reference images, one of which is the source of all rows; None for the inverted images.
         row: index of that reference image.
+        name: the word or phrase, for messages.
     """
 
     layers: Layers
@@ -40,6 +42,7 @@ class Word:
     source: Float[Tensor, "m n"] | None = None
     images: References | None = None
     row: int = 0
+    name: str = ""
 
     @property
     def present(self) -> Float[Tensor, " b"]:
@@ -57,6 +60,7 @@ class Word:
 
     def read(self, left: int = 1) -> "Reading":
         """Return taps that record the maps of the word in one step; `left` as in `Term.measure`."""
+        note_coarse(self.grid)
         own = WordMaps(self.layers, self.target, self.grid, TARGET)
         if self.source is None:
             return Reading(self, own, None, own)
@@ -87,9 +91,10 @@ class WordTerm:
         there = reading if self.place is None else self.place.read(left)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
-            layers = zip(reading.pairs(), there.pairs(), strict=True)
-            each = [self.distance(own, reference, centroid(place)) for (own, reference), (_, place) in layers]
-            distance = torch.stack(each).mean(dim=0)
+            pairs = zip(reading.pairs(), there.pairs(), strict=True)
+            layers = [(own, reference, centroid(place)) for (own, reference), (_, place) in pairs]
+            self._note_outside([self.inside(reference, place) for _, reference, place in layers])
+            distance = torch.stack([self.distance(*layer) for layer in layers]).mean(dim=0)
             return distance * self.word.present.to(distance)
 
         return Measurement(value, [reading.tap] if there is reading else [reading.tap, there.tap])
@@ -105,6 +110,21 @@ class WordTerm:
             place: reference position (x, y): the centroid of `place`, or of the word itself, in the source.
         """
         raise NotImplementedError
+
+    def inside(self, reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]) -> Float[Tensor, " b"]:
+        """Compute the share of the target that lies inside the image, 0 to 1, in one layer.
+
+        The arguments are those of `distance`.
+        """
+        return torch.ones_like(place[:, 0])
+
+    def _note_outside(self, inside: Sequence[Float[Tensor, " b"]]) -> None:
+        share = torch.stack(list(inside)).mean(dim=0)
+        if bool(((share < 0.5) & (self.word.present.to(share) > 0)).any()):
+            note(
+                f'More than half of the target of "{self.word.name}" lies outside the image: choose a smaller '
+                "displacement or size."
+            )
 
 
 @dataclass(frozen=True, eq=False)
