@@ -343,9 +343,9 @@ class Replacing(Shift):
 
 def test_shifts_are_checked_before_the_reference_is_generated(sd):
     calls = sd.network.count.calls
-    run = sd.generate_steps("cat", methods=[("self-guidance", {"move": "cat: 0.1, 0"})], shifts=[Replacing()], **STEPS)
+    methods = [("self-guidance", {"move": "cat: 0.1, 0"})]
     with pytest.raises(BadInput, match="Replacing replaces and self-guidance reads"):
-        next(run)
+        sd.generate_steps("cat", methods=methods, shifts=[Replacing()], **STEPS)
     assert sd.network.count.calls == calls
 
 
