@@ -89,13 +89,13 @@ def write_triplets(path: Path, place: Path, describers: Describers) -> list[str]
     return files
 
 
-def parasol_recipe(folder: Path, images: Path, model: Path, encoders: tuple[Path, Path], **changes: Any) -> Recipe:
-    """Recipe for two steps on triplets of a folder of images; `changes` are arguments of `small_recipe`."""
-    write_triplets(folder / "t.parquet", images, Describers.load(*encoders))
-    network = {"model": str(model), "triplets": str(folder / "t.parquet"), "hidden": 16}
+def parasol_recipe(
+    triplets: Path, images: Path, model: Path, encoders: tuple[Path, Path], batch: int = 4, **loss: Any
+) -> Recipe:
+    """Recipe for two steps of PARASOL with tiny networks, in which every second token is dropped."""
+    network = {"model": str(model), "triplets": str(triplets), "hidden": 16}
     network |= {"content": str(encoders[0]), "style": str(encoders[1])}
-    settings = {"steps": 2, "batch": 4, "drop_style": 0.5, "drop_content": 0.5} | changes
-    return small_recipe("parasol", images, network=network, **settings)
+    return small_recipe("parasol", images, 2, network, batch=batch, drop_style=0.5, drop_content=0.5, **loss)
 
 
 def shapes(folder: Path, count: int, size: int = 20) -> list[Path]:

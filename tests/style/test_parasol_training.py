@@ -28,8 +28,9 @@ from tests.train.small import trained
 
 
 @pytest.fixture
-def recipe(image_folder, tiny_folder, encoders, tmp_path):
-    return parasol_recipe(tmp_path, image_folder, tiny_folder("sd"), encoders)
+def recipe(image_folder, tiny_folder, encoders, describers, tmp_path):
+    write_triplets(tmp_path / "t.parquet", image_folder, describers)
+    return parasol_recipe(tmp_path / "t.parquet", image_folder, tiny_folder("sd"), encoders)
 
 
 def test_loss_is_the_sum_of_three_terms(recipe, tmp_path, describers):
