@@ -72,6 +72,8 @@ class Composition:
         """
         inactive = [(method.name, params.lacks) for method, params in self.methods if params.lacks]
         found = [f"The method {name} had no effect without {' or '.join(options)}." for name, options in inactive]
+        if any(params.reads_target for _, params in self.methods):
+            prompts = [(source, "") for source, _ in prompts]
         return found + [note for _, params in self.methods for note in params.notes(prompts)]
 
     def path(self, steps: int) -> tuple[int, ...]:

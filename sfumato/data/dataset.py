@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from sfumato.data.imagefolder import METADATA, read_metadata
 from sfumato.data.pixels import centre_square, centred_drawing, open_drawing
 from sfumato.data.splits import SPLITS, split_of, split_of_file
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.images import read_image
 from sfumato.suggestions import suggestion
 
@@ -46,6 +47,9 @@ class CaptionedImages:
     captions: list[str]
     #: For each image, the keywords that may replace the name in a caption; may be empty.
     alternatives: list[list[str]]
+    #: For each selected image that cannot be read, a sentence that names it; it is not in `table`. Always empty for the
+    #: emoji corpus, which is refused if a drawing cannot be read.
+    unreadable: list[str] = field(default_factory=list)
 
     @classmethod
     def open(
@@ -79,7 +83,8 @@ class CaptionedImages:
             count: keep a fixed random subset of at most this many images; the others are not decoded.
 
         Raises:
-            BadInput: the folder is not a dataset, or an argument is out of range.
+            BadInput: the folder is not a dataset, an argument is out of range, a drawing of the corpus cannot be read,
+                or none of the images of another folder.
             NothingLeft: the selection contains no image.
         """
         folder = Path(folder)
@@ -114,7 +119,10 @@ class CaptionedImages:
             table = table.take(np.random.default_rng(0).permutation(len(table))[:count])
         if "bbox" in table.column_names:
             check_image_files(folder, table)
-        return cls(table, _decode(folder, table, size), *_captions(table))
+        images, problems = _decode(_reader(folder, table, size), len(table), size)
+        _check_readable(folder, table, problems)
+        table = table.filter(pa.array([not problem for problem in problems], pa.bool_()))
+        return cls(table, images, *_captions(table), [problem for problem in problems if problem])
 
     def __len__(self) -> int:
         return len(self.table)
@@ -214,23 +222,47 @@ def _choose_names(table: pa.Table, names: Sequence[str] | None) -> pa.Table:
     return table.filter(pc.is_in(table["untoned"], named["untoned"]))
 
 
-def _decode(folder: Path, table: pa.Table, size: int) -> np.ndarray:
-    """Decode all images of the table: uint8 [n, 3, size, size]."""
+def _reader(folder: Path, table: pa.Table, size: int) -> Callable[[int], np.ndarray]:
+    """Function that decodes the image of a row of the table: uint8 [3, size, size]; raises BadInput."""
     paths = [folder / file for file in table["file"].to_pylist()]
-    out: np.ndarray = np.empty((len(paths), 3, size, size), np.uint8)
-    if "bbox" in table.column_names:
-        boxes = table["bbox"].to_pylist()
-        read: Callable[[int], np.ndarray] = lambda i: _drawing(paths[i], tuple(boxes[i]), size)  # noqa: E731
-    else:
-        read = lambda i: centre_square(Image.fromarray(read_image(paths[i]).rgb), size)  # noqa: E731
+    if "bbox" not in table.column_names:
+        return lambda i: centre_square(Image.fromarray(read_image(paths[i]).rgb), size)
+    boxes = table["bbox"].to_pylist()
+    return lambda i: _drawing(paths[i], tuple(boxes[i]), size)
 
-    def fill(i: int) -> None:
-        out[i] = read(i)
+
+def _decode(read: Callable[[int], np.ndarray], count: int, size: int) -> tuple[np.ndarray, list[str]]:
+    """Decode `count` images.
+
+    Returns:
+        The images that can be read, uint8 [n, 3, size, size], in their order; and for each of the `count` images a
+        sentence that says why it cannot be read, or "".
+    """
+    out: np.ndarray = np.empty((count, 3, size, size), np.uint8)
+
+    def fill(i: int) -> str:
+        try:
+            out[i] = read(i)
+        except BadInput as error:
+            return str(error)
+        return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(fill, range(len(paths))):
-            pass  # so that an error in a thread is raised here
-    return out
+        problems = list(pool.map(fill, range(count)))
+    kept = [i for i, problem in enumerate(problems) if not problem]
+    for place, i in enumerate(kept):
+        if place < i:  # images are moved within the array, because a copy of it would double the memory
+            out[place] = out[i]
+    return out[: len(kept)], problems
+
+
+def _check_readable(folder: Path, table: pa.Table, problems: Sequence[str]) -> None:
+    """Raise BadInput if no image can be read, or if a drawing of the corpus, which can be restored, cannot be read."""
+    found = [problem for problem in problems if problem]
+    if found and "bbox" in table.column_names:
+        raise BadInput(found[0])
+    if len(found) == len(problems):
+        raise BadInput(f"none of the {len(found)} images of {printable(folder)} can be read; the first: {found[0]}")
 
 
 def _drawing(path: Path, bbox: tuple[int, int, int, int], size: int) -> np.ndarray:

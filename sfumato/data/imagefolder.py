@@ -4,7 +4,6 @@ Each line of the file is one JSON object with at least `file_name`, relative to 
 index of images (`sfumato.retrieval`) does not need.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,13 @@ def read_metadata(folder: Path) -> pa.Table:
     """Read `metadata.jsonl` of a folder.
 
     Returns:
-        A table with the columns `file` and `text`, in the order of the lines.
+        A table with the columns `file` and `text`, in the order of the lines; an image may be missing.
 
     Raises:
-        BadInput: a line is not an object with both keys, or its image is missing or outside the folder; the message
-            gives the number of the line.
+        BadInput: a line is not an object with both keys, or its image is outside the folder; the message gives the
+            number of the line.
     """
-    rows = [
-        {"file": file, "text": _captioned(folder, file, entry, where)} for where, file, entry in read_entries(folder)
-    ]
+    rows = [{"file": file, "text": _text(entry, "text", where)} for where, file, entry in read_entries(folder)]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -56,14 +53,6 @@ def read_entries(folder: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         yield where, file, entry
     if empty:
         raise BadInput(f'{path} is empty: give it one line per image, {{"file_name": ..., "text": ...}}.')
-
-
-def _captioned(folder: Path, file: str, entry: Mapping[str, Any], where: str) -> str:
-    """The text of an entry. Raises BadInput if it or the image is missing."""
-    text = _text(entry, "text", where)
-    if not os.path.isfile(folder / file):
-        raise BadInput(f"{where}: there is no image {file!r} in {folder}; add it, or correct file_name.")
-    return text
 
 
 def _text(entry: Mapping[str, Any], key: str, where: str) -> str:

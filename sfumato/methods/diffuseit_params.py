@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from sfumato.core.path import repeat_first
 from sfumato.errors import BadInput
@@ -30,8 +30,6 @@ _EXTRACTED = dict.fromkeys(("edit-friendly", "native-ddpm"), 3.5)
 @dataclass(frozen=True)
 class DiffuseITParams(InversionParams):
     """The defaults of the authors' code, and a common guidance scale, as their network has no text input."""
-
-    reads_target: ClassVar[bool] = True
 
     inversion: str = option("sdedit", "name of the inversion", stage="invert", choices=("sdedit", *EVERY))
     source_guidance_scale: float = option(
@@ -115,6 +113,11 @@ class DiffuseITParams(InversionParams):
         """Whether a text loss is used: its weight is not 0, and no target image or also a target text is given."""
         wanted = not self.target_image or bool(self.target_text.strip())
         return wanted and bool(self.text_weight or self.direction_weight)
+
+    @property
+    def reads_target(self) -> bool:
+        """Whether a text loss reads the target prompt, in place of a target text."""
+        return self.uses_text and not self.target_text.strip()
 
     @cached_property
     def target(self) -> Tensor | None:

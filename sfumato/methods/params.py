@@ -82,11 +82,9 @@ class Params:
     Attributes:
         needs_text: whether the method requires a model with text input.
         needs: options of which at least one must be given for the method to have an effect; () if it always has one.
-        reads_target: whether `check_run` receives the target prompts also in runs under the source prompt.
     """
 
     needs_text: ClassVar[bool] = False
-    reads_target: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -104,6 +102,11 @@ class Params:
     @property
     def keeps_prompt(self) -> bool:
         """Whether an edit without a target prompt uses the source prompt."""
+        return False
+
+    @property
+    def reads_target(self) -> bool:
+        """Whether the method reads the target prompt also in runs under the source prompt."""
         return False
 
     def check(self) -> None:
@@ -197,7 +200,8 @@ class Params:
         """Return notes for the report on given prompts or options that had no effect.
 
         Args:
-            prompts: source and target prompt of every image.
+            prompts: source and target prompt of every image; the target prompt is "" if another method reads it in a
+                run under the source prompt (`reads_target`).
         """
         return []
 

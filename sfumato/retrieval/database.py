@@ -8,8 +8,9 @@ from typing import Any, TypeGuard
 
 import pyarrow as pa
 
-from sfumato.errors import BadInput, first_line
+from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.retrieval.storage_errors import storage_reason
 
 TABLE = "images"
 
@@ -34,7 +35,7 @@ def connect(uri: str) -> Any:
     Raises:
         BadInput: LanceDB is not installed, or the URI cannot be used or names a file.
     """
-    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCEDB_LOG", "error")
     try:
         import lancedb
     except ImportError as error:
@@ -61,15 +62,22 @@ def find_table(database: Any, uri: str) -> Any:
 def create_table(database: Any, uri: str, schema: pa.Schema) -> Any:
     """Create an empty table of images, or open the table if another process has just created it."""
     with explained(uri), locked(uri):
-        table = find_table(database, uri)
-        return database.create_table(TABLE, schema=schema) if table is None else table
+        if (table := find_table(database, uri)) is not None:
+            return table
+        try:
+            return database.create_table(TABLE, schema=schema)
+        except ValueError as error:
+            if "already exists" not in str(error):
+                raise
+            return find_table(database, uri)
 
 
 @contextmanager
 def locked(uri: str) -> Iterator[None]:
     """Lock a local folder while a table is created: in LanceDB, concurrent creations overwrite each other.
 
-    This has no effect on object storage, on Windows, and on file systems without locks.
+    This has no effect on object storage, which refuses the second creation, on Windows, and on file systems without
+    locks.
     """
     folder = local_folder(uri)
     try:
@@ -126,4 +134,6 @@ class explained:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if is_of_storage(error):
-            raise BadInput(f"The index {printable(self.uri)} cannot be used: {first_line(error)}") from error
+            remote = "" if local_folder(self.uri) else "; check the URI, the network and the credentials"
+            why = storage_reason(error).rstrip(".")
+            raise BadInput(f"The index {printable(self.uri)} cannot be used: {why}{remote}.") from error

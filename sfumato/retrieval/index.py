@@ -107,6 +107,11 @@ class ImageIndex:
         with explained(self.uri):
             return int(self.table.count_rows())
 
+    def check_filled(self) -> None:
+        """Raise BadInput if the index contains no image, or the storage cannot be read."""
+        if not len(self):
+            raise BadInput(f"The index {printable(self.uri)} is empty: {_WHOLE}.")
+
     def made_by(self, describers: Describers, modality: str) -> bool:
         """Whether the descriptors of a modality were computed with this encoder."""
         return bool(self.about[modality]["fingerprint"] == describers.of(modality).fingerprint)

@@ -67,12 +67,11 @@ def search(
     """
     if count < 1:
         raise BadInput(f"The number of images to find must be at least 1, not {count}.")
-    if not (rows := len(index)):
-        raise BadInput(f"The index {printable(index.uri)} is empty: run `sfumato index` on a folder of images.")
+    index.check_filled()
     for name in query.modalities:
         if len(query.vectors[name]) != (own := index.about[name]["dimension"]):
             raise BadInput(f"The {name} descriptors of the index have {own} numbers, not {len(query.vectors[name])}.")
-    exact = rows <= ANN_ROWS if exact is None else exact
+    exact = len(index) <= ANN_ROWS if exact is None else exact
     ids = _scan(index, query, count, where) if exact else _candidates(index, query, count, where, probes)
     if not ids:
         raise BadInput(f'No image of {printable(index.uri)} satisfies the condition "{where[:200]}".')

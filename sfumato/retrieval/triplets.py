@@ -112,8 +112,9 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
         labels: names of the columns with the true content and style, by modality; missing columns are ignored.
 
     Raises:
-        BadInput: the condition cannot be evaluated, or holds for no image.
+        BadInput: the index is empty, or the condition cannot be evaluated or holds for no image.
     """
+    index.check_filled()
     known = {name: column for name, column in (labels or {}).items() if column in index.columns}
     columns = ["path", "digest", *VECTORS.values(), *dict.fromkeys(known.values())]
     with filtered(index, where):

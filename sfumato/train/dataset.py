@@ -1,5 +1,6 @@
 """Training data selected by a recipe, and the sample grids of a run."""
 
+import logging
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -15,9 +16,14 @@ from sfumato.data.dataset import CaptionedImages, NothingLeft
 from sfumato.data.scenes import Scenes
 from sfumato.data.splits import HOLDOUT
 from sfumato.errors import BadInput
-from sfumato.files import write_bytes
+from sfumato.files import printable, write_bytes
 from sfumato.images.sheet import contact_sheet
+from sfumato.train.processes import is_first, refuse_different_images
 from sfumato.train.recipe import Recipe
+
+_LOG = logging.getLogger(__name__)
+_NAMED = 5
+"""Largest number of unreadable images that the log names."""
 
 
 class TrainingData(Protocol):
@@ -87,18 +93,21 @@ def open_data(recipe: Recipe) -> TrainingData:
 def open_images(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:
     """Open the single images that a recipe selects, without scenes.
 
+    Images of a folder that cannot be read are left out, with their captions; the log gives their number and names the
+    first ones.
+
     Args:
         recipe: its table [data] selects the images.
         split: "train", "test" or "cells"; None for all.
         count: largest number of images; None for all.
 
     Raises:
-        BadInput: see `CaptionedImages.open`.
+        BadInput: see `CaptionedImages.open`; or the processes of a run can read different images.
         NothingLeft: the selection contains no image.
     """
     data = recipe.data
     try:
-        return CaptionedImages.open(
+        images = CaptionedImages.open(
             Path(data.folder), size=data.size, styles=data.styles, split=split, tones=data.tones,
             min_styles=data.min_styles, groups=data.groups, subgroups=data.subgroups, names=data.names,
             count=count,
@@ -110,6 +119,18 @@ def open_images(recipe: Recipe, split: str | None = "train", count: int | None =
             f"no image of {data.folder} is in the split '{split}': one file in {HOLDOUT}, chosen by a hash of its "
             "name, is held out as 'test', all others are 'train'; add images, or rename one."
         ) from error
+    refuse_different_images(images.table["file"].to_pylist(), data.folder)
+    if is_first():
+        _log_unreadable(images, data.folder)
+    return images
+
+
+def _log_unreadable(images: CaptionedImages, folder: str) -> None:
+    for sentence in images.unreadable[:_NAMED]:
+        _LOG.warning("left out: %s", sentence)
+    if count := len(images.unreadable):
+        total = count + len(images)
+        _LOG.warning("left out because they cannot be read: %d of the %d images of %s", count, total, printable(folder))
 
 
 def save_grid(path: Path, rows: list[Tensor], title: str) -> None:

@@ -118,7 +118,8 @@ class Run:
         if not self._step_finished:
             raise BadInput("this run was interrupted within a step; open it again to resume from its checkpoint.")
         if self.step < self.recipe.run.steps and self.accelerator.is_main_process:
-            self.record.begin(self.step, self.samples, self.accelerator.device, self.accelerator.num_processes)
+            device, processes = self.accelerator.device, self.accelerator.num_processes
+            self.record.begin(self.step, self.samples, device, processes, self.task.image_count)
         start = time.monotonic()
         with Interrupt() as interrupt:
             try:

@@ -1,7 +1,9 @@
 """Collective operations of several processes (`torchrun`); with a single process they do nothing."""
 
+import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.files import printable
 
 _LOG = logging.getLogger(__name__)
 #: Seconds of waiting after which the log tells what a process waits for.
@@ -61,6 +64,27 @@ def refuse_different_steps(accelerator: Accelerator, step: int, folder: Path) ->
         raise BadInput(
             f"the processes found checkpoints of different steps ({', '.join(map(str, steps))}) "
             f"in {folder}; put the run's folder on storage that all machines share."
+        )
+
+
+def refuse_different_images(files: Sequence[str], folder: str) -> None:
+    """Check that all processes could read the same images, so that an index means the same image in each of them.
+
+    Args:
+        files: names of the images that this process read, in order.
+        folder: folder of the data, for the error message.
+
+    Raises:
+        BadInput: the images differ.
+    """
+    if not together():
+        return
+    digests = [""] * dist.get_world_size()
+    dist.all_gather_object(digests, hashlib.sha256("\n".join(files).encode()).hexdigest())
+    if len(set(digests)) > 1:
+        raise BadInput(
+            f"the processes can read different images of {printable(folder)}: put the folder on storage that all "
+            "machines share and can read."
         )
 
 

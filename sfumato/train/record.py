@@ -10,6 +10,7 @@ These files and their folders are untrusted input (SECURITY.md).
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from sfumato.regular_files import check_regular, open_regular
 from sfumato.text_files import MAX_LINE_BYTES, parse_json, read_json
 from sfumato.train.recipe import Recipe
 
+_LOGGER = logging.getLogger(__name__)
 SUMMARY = "training.json"
 _FILES = _RECIPE, _HISTORY, _LOG = "recipe.json", "history.jsonl", "log.jsonl"
 _PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
@@ -58,12 +60,14 @@ class Record:
         start = recipe.network.get("start")
         self._start = summary_of_start(Path(start), recipe.kind) if start else {}
 
-    def begin(self, step: int, samples: int, device: torch.device, processes: int) -> None:
+    def begin(self, step: int, samples: int, device: torch.device, processes: int, images: int) -> None:
         """Record that the run starts or resumes at `step`, and delete log lines of later steps.
 
-        Later steps are in the log if the run was killed after its newest checkpoint.
+        Later steps are in the log if the run was killed after its newest checkpoint. A warning is logged if the number
+        of training images differs from that of the previous start.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._warn_of_other_images(images)
         entry = {
             "step": step,
             "samples": samples,
@@ -71,6 +75,7 @@ class Record:
             "device": name_of(device),
             "threads": torch.get_num_threads(),
             "processes": processes,
+            "images": images,
             "changed": changes(_read(self.folder / _RECIPE), dataclasses.asdict(self.recipe)),
             "versions": {"sfumato": sfumato.__version__} | {name: version(name) for name in _PACKAGES},
         }
@@ -78,6 +83,15 @@ class Record:
         write_text(self.folder / _RECIPE, json.dumps(dataclasses.asdict(self.recipe), indent=1) + "\n")
         if (log := self.folder / _LOG).exists():
             write_text(log, "".join(json.dumps(row) + "\n" for row in _lines(log) if row["step"] <= step))
+
+    def _warn_of_other_images(self, images: int) -> None:
+        *_, last = {}, *_lines(self.folder / _HISTORY)
+        before = last.get("images")
+        if isinstance(before, int) and before != images:
+            _LOGGER.warning(
+                "The run continues with %d training images; when it was last started it had %d. Its result differs "
+                "from that of a run whose images stay the same.", images, before,
+            )  # fmt: skip
 
     def log(self, step: int, samples: int, seconds: float, elapsed: float, scalars: Mapping[str, float]) -> None:
         """Append a line to `log.jsonl`; see `sfumato.train.loop.StepReport`. Scalars have 6 significant digits."""

@@ -20,8 +20,8 @@ from sfumato.style.describers import Describers
 from sfumato.text_files import parse_json
 
 SELECTED = (
-    "the split 'train' of data.folder, of which styles, groups, subgroups, names, min_styles and tones of [data] "
-    "select images, and pixel-equal images of a style are in it once"
+    "the readable images of the split 'train' of data.folder, of which styles, groups, subgroups, names, min_styles "
+    "and tones of [data] select images, and pixel-equal images of a style are in it once"
 )
 """Description of the training images, which must contain the output images, in messages."""
 _AGAIN = "write it with `sfumato triplets`"

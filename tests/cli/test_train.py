@@ -64,6 +64,16 @@ def test_train_ends_with_a_checkpoint_and_an_export(sfumato, recipe):
     assert (Path("run/export") / "config.json").is_file()
 
 
+def test_unreadable_image_is_named_and_left_out(sfumato, recipe, caplog):
+    recipe(steps=1)
+    Path("images/3.png").write_text("no image")
+    run = train(sfumato)
+    assert run.code == 0, run.err
+    named, count = caplog.messages
+    assert named.startswith("left out: images/3.png is text")
+    assert count == "left out because they cannot be read: 1 of the 23 images of images"
+
+
 def test_train_resumes_from_the_checkpoint(sfumato, recipe):
     recipe(steps=2)
     train(sfumato)

@@ -291,10 +291,8 @@ def test_transparent_and_rotated_images(tmp_path):
         ('{"file_name": "0.png", "text": "  "}', "line 2: the key 'text' is missing, empty"),
         ('{"file_name": "0.png", "text": 3}', "line 2: the key 'text' is missing, empty or not text"),
         ('{"text": "a"}', "line 2: the key 'file_name'"),
-        ('{"file_name": "nowhere.png", "text": "a"}', "line 2: there is no image 'nowhere.png'"),
         ('{"file_name": "../0.png", "text": "a"}', "line 2: .*outside the folder"),
         ('{"file_name": "/etc/hostname", "text": "a"}', "line 2: .*outside the folder"),
-        ('{"file_name": ".", "text": "a"}', "line 2: there is no image"),
         ('{"file_name": "\\u0000", "text": "a"}', "line 2: .*outside the folder"),
         ('{"file_name": "\\ud800", "text": "a"}', "line 2: the key 'file_name' is missing, empty or not text"),
         ('{"file_name": "0.png", "text": "a\\ud800"}', "line 2: the key 'text' is missing, empty or not text"),
@@ -309,6 +307,41 @@ def test_invalid_metadata_error_names_the_line(folder, line, words):
     assert "\n" not in str(caught.value)
 
 
+def test_unreadable_images_are_left_out_with_their_captions(folder):
+    whole = CaptionedImages.open(folder, 8)
+    (folder / "3.png").write_bytes(b"no image")
+    (folder / "5.png").write_bytes((folder / "5.png").read_bytes()[:60])
+    (folder / "39.png").unlink()
+    data = CaptionedImages.open(folder, 8)
+    kept = [i for i in range(40) if i not in (3, 5, 39)]
+    assert column(data, "file") == [f"{i}.png" for i in kept]
+    assert data.captions == [f"image {i}" for i in kept]
+    assert len(data.alternatives) == len(data.sampling_weights()) == len(kept)
+    assert np.array_equal(data.images, whole.images[kept])
+    assert [re.findall(r"\d+\.png", sentence) for sentence in data.unreadable] == [["3.png"], ["5.png"], ["39.png"]]
+    assert not whole.unreadable
+
+
+def test_only_unreadable_images_of_the_selection_are_reported(folder):
+    splits = [split_of_file(f"{i}.png") for i in range(40)]
+    (folder / f"{splits.index('test')}.png").unlink()
+    train = CaptionedImages.open(folder, 8, split="train")
+    assert len(train) == splits.count("train")
+    assert not train.unreadable
+    chosen = column(CaptionedImages.open(folder, 8, count=9), "file")
+    (folder / chosen[4]).write_bytes(b"no image")
+    fewer = CaptionedImages.open(folder, 8, count=9)
+    assert column(fewer, "file") == chosen[:4] + chosen[5:]
+    assert len(fewer.unreadable) == 1
+
+
+def test_folder_without_readable_images_is_refused(folder):
+    for i in range(40):
+        (folder / f"{i}.png").write_bytes(b"no image")
+    with pytest.raises(BadInput, match=r"none of the 40 images of .* can be read; the first: .*0\.png is text"):
+        CaptionedImages.open(folder, 8)
+
+
 def test_empty_undecodable_and_missing_metadata(folder):
     (folder / "metadata.jsonl").write_text("\n")
     with pytest.raises(BadInput, match="is empty"):
@@ -316,10 +349,6 @@ def test_empty_undecodable_and_missing_metadata(folder):
     (folder / "metadata.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="UTF-8"):
         read_metadata(folder)
-    (folder / "0.png").write_bytes(b"no image")
-    (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "fine"}')
-    with pytest.raises(BadInput, match=r"0\.png"):
-        CaptionedImages.open(folder, 8)
     (folder / "metadata.jsonl").unlink()
     with pytest.raises(BadInput, match="is not a dataset"):
         CaptionedImages.open(folder, 8)

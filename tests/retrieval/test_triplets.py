@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sfumato.errors import BadInput
+from sfumato.retrieval.files import image_files
+from sfumato.retrieval.index import ImageIndex
 from sfumato.retrieval.triplet_report import report
 from sfumato.retrieval.triplets import NONE, Images, disjoint, find_triplets, nearest_within, read_images
 from tests.retrieval.conftest import indexed
@@ -133,6 +135,13 @@ def test_rows_of_an_index_are_read_in_order(index):
         read_images(index, "nosuch = 1")
     with pytest.raises(BadInput, match="satisfies the condition"):
         read_images(index, "folder = 'three'")
+
+
+def test_empty_index_is_refused(tmp_path, describers, images):
+    empty = ImageIndex.create(str(tmp_path / "index"), describers, image_files(images))
+    for where in ("", "folder = 'one'"):
+        with pytest.raises(BadInput, match=r"^The index .*index is empty: run `sfumato index` on a folder of images"):
+            read_images(empty, where)
 
 
 def test_integers_are_equal_labels_in_columns_of_all_types(tmp_path, describers):

@@ -1,8 +1,10 @@
 """Small random encoders of content and style, and folders of coloured shapes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import nn
@@ -11,6 +13,8 @@ from transformers import CLIPImageProcessorPil
 
 from sfumato.libraries import quiet
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.retrieval.index import FORMAT
+from sfumato.retrieval.triplets import Images, Triplets
 from sfumato.style.describers import Describers
 from sfumato.style.encoder import FILE, StyleEncoder
 from sfumato.style.key_value import KeyValueChanges
@@ -18,7 +22,9 @@ from sfumato.style.network import StyleNetwork
 from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.style.words import StyleWords
 from sfumato.train.dual_encoder import MEAN, STD, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.recipe import Recipe
 from tests import tiny
+from tests.train.small import small_recipe
 
 SIDE = 16
 CONTENT, STYLE = 10, 12
@@ -71,6 +77,25 @@ def save_parasol(folder: Path, network: DiffusionModel, words: tuple[str, ...] =
     fingerprints = describers.content.fingerprint, describers.style.fingerprint
     Parasol(random_tokens(network.token_width, unet=network.unet), network.fingerprint(), *fingerprints).save(path)
     return {"parasol": str(path), "content_encoder": str(content), "style_encoder": str(style)}
+
+
+def write_triplets(path: Path, place: Path, describers: Describers) -> list[str]:
+    """Write triplets that consist of one image each, with random descriptors; return the files of the images."""
+    files = sorted(str(each) for each in place.glob("*.png"))
+    vectors = {"content": unit(len(files), CONTENT).numpy(), "style": unit(len(files), STYLE).numpy()}
+    images, rows = Images(files, files, vectors, {}), np.arange(len(files))
+    about = {"format": FORMAT} | {n: {"fingerprint": describers.of(n).fingerprint} for n in ("content", "style")}
+    pq.write_table(Triplets(images, images, images, rows, rows).table(about), path)
+    return files
+
+
+def parasol_recipe(
+    triplets: Path, images: Path, model: Path, encoders: tuple[Path, Path], batch: int = 4, **loss: Any
+) -> Recipe:
+    """Recipe for two steps of PARASOL with tiny networks, in which every second token is dropped."""
+    network = {"model": str(model), "triplets": str(triplets), "hidden": 16}
+    network |= {"content": str(encoders[0]), "style": str(encoders[1])}
+    return small_recipe("parasol", images, 2, network, batch=batch, drop_style=0.5, drop_content=0.5, **loss)
 
 
 def shapes(folder: Path, count: int, size: int = 20) -> list[Path]:

@@ -124,6 +124,22 @@ def test_options_without_effect_are_noted(api_model, options):
     assert made.report["notes"][0].startswith("the target prompt")
 
 
+def test_target_prompt_that_another_method_reads_is_not_noted(api_model, options, style_image):
+    """The text loss of diffuseit reads the target prompt; its image losses, and those with an own text, do not."""
+    inverted = api_model.invert(tiny.tiny_image(24, 24), "red cat", method="parasol", steps=2)
+    options |= {"style_text": "flat"}
+    quick = {"resample": 1, "crops": 1}
+
+    def notes(**more):
+        methods = [("parasol", options), ("diffuseit", quick | more)]
+        return inverted.edit("green dog", methods=methods, skip=0).report["notes"]
+
+    assert notes() == []
+    for more in ({"target_text": "blue dog"}, {"target_image": style_image}):
+        (note,) = notes(**more)
+        assert note.startswith("the target prompt had no effect")
+
+
 def test_a_path_may_contain_commas():
     weights = {"a,b.png": 2.0, 'c "d".png': 0.5, "e=f.png": 1.0, "g=2,h.png": 1.0}
     assert parse_weighted("style", weighted_text(weights)) == weights

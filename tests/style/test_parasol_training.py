@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -12,38 +12,25 @@ import torch
 from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
-from sfumato.retrieval.index import FORMAT
-from sfumato.retrieval.triplets import Images, Triplets
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import ModalityTokens
-from sfumato.train.checkpoint import MARKER, write_checkpoint
+from sfumato.train.checkpoint import MARKER, newest_checkpoint, write_checkpoint
 from sfumato.train.fastest import with_fastest_precision
+from sfumato.train.loop import Run
 from sfumato.train.parasol import FILE, _check_model
 from sfumato.train.parasol_text import start_from_text, text_embeddings
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from tests import tiny
-from tests.style.small import CONTENT, STYLE, save_both, unit
+from tests.style.small import CONTENT, STYLE, parasol_recipe, save_both, unit, write_triplets
 from tests.tiny import fused
-from tests.train.small import small_recipe, trained
-
-
-def write_triplets(path, place, describers):
-    """Write triplets that consist of one image each."""
-    files = sorted(str(each) for each in place.glob("*.png"))
-    vectors = {"content": unit(len(files), CONTENT).numpy(), "style": unit(len(files), STYLE).numpy()}
-    images, rows = Images(files, files, vectors, {}), np.arange(len(files))
-    about = {"format": FORMAT} | {n: {"fingerprint": describers.of(n).fingerprint} for n in ("content", "style")}
-    pq.write_table(Triplets(images, images, images, rows, rows).table(about), path)
-    return files
+from tests.train.small import trained
 
 
 @pytest.fixture
 def recipe(image_folder, tiny_folder, encoders, describers, tmp_path):
     write_triplets(tmp_path / "t.parquet", image_folder, describers)
-    network = {"model": str(tiny_folder("sd")), "triplets": str(tmp_path / "t.parquet"), "hidden": 16}
-    network |= {"content": str(encoders[0]), "style": str(encoders[1])}
-    return small_recipe("parasol", image_folder, 2, network, batch=4, drop_style=0.5, drop_content=0.5)
+    return parasol_recipe(tmp_path / "t.parquet", image_folder, tiny_folder("sd"), encoders)
 
 
 def test_loss_is_the_sum_of_three_terms(recipe, tmp_path, describers):
@@ -92,6 +79,24 @@ def test_exported_file_is_accepted_by_the_method(recipe, tmp_path, encoders, api
     options |= {"content_encoder": str(encoders[0]), "style_encoder": str(encoders[1])}
     inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=3)
     assert inverted.edit("", **options).pixels[0].shape == (32, 32, 3)
+
+
+def test_killed_and_resumed_run_is_bit_identical(recipe, tmp_path, monkeypatch):
+    """The copied folder is what a kill in the third step leaves: the newest checkpoint is that of step 2."""
+    monkeypatch.setattr("sfumato.train.parasol_text._STEPS", 2)
+    schedule = dataclasses.replace(recipe.run, steps=5, checkpoint_every=2)
+    fitted = dataclasses.replace(recipe, run=schedule, network=recipe.network | {"captions": 100})
+    whole = Run(build_task(fitted, tmp_path / "whole"), fitted, tmp_path / "whole", "cpu")
+    for report in whole.steps():
+        if report.step == 3:
+            shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    assert newest_checkpoint(tmp_path / "killed" / "checkpoints").name == "step-00000002"
+    trained(fitted, tmp_path / "killed")
+    own, other = (newest_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "killed"))
+    assert own.name == other.name == "step-00000005"
+    files = {path.name for path in own.iterdir()}
+    assert {"parasol.safetensors", "parasol.ema.safetensors", "parasol.optimizer.safetensors"} <= files
+    assert all((own / name).read_bytes() == (other / name).read_bytes() for name in files)
 
 
 def test_invalid_triplets_are_refused(recipe, tmp_path, image_folder, describers, monkeypatch):

@@ -16,16 +16,21 @@ from unittest import mock
 import numpy as np
 import torch
 
-from sfumato.errors import NonFinite
+from sfumato.errors import BadInput, NonFinite
+from sfumato.style.describers import Describers
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
+from sfumato.train.dataset import open_images
 from sfumato.train.dual_encoder import Contrast, DualEncoderNetwork, build_dual_encoder
 from sfumato.train.latents import cached_latents, encode_images, kept_statistics
 from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
-from sfumato.train.task import Phase
-from tests.tiny import tiny_tokenizer
-from tests.train.small import Stored
+from sfumato.train.start import build_task
+from sfumato.train.task import Phase, Task
+from tests.style.small import parasol_recipe, save_both, write_triplets
+from tests.tiny import tiny_sd, tiny_tokenizer
+from tests.train.conftest import write_image_folder
+from tests.train.small import Stored, small_recipe
 from tests.train.toy import ToyTask, toy_recipe
 
 SIZE = 24
@@ -70,6 +75,21 @@ class TinyClip(ToyTask):
         return {"pixels": pixels, "ids": ids, "mask": torch.ones_like(ids)}
 
 
+def write_parasol_data(folder: Path) -> Path:
+    """Write what PARASOL is trained with: images, triplets and tiny networks."""
+    images, encoders = write_image_folder(folder / "images"), save_both(folder / "encoders")
+    tiny_sd(folder / "model")
+    write_triplets(folder / "triplets.parquet", images, Describers.load(*encoders))
+    return folder
+
+
+def parasol_task(data: Path, run: Path) -> Task:
+    """PARASOL; all images of a batch are decoded."""
+    encoders = data / "encoders" / "content", data / "encoders" / "style"
+    recipe = parasol_recipe(data / "triplets.parquet", data / "images", data / "model", encoders, decoded=100)
+    return build_task(recipe, run)
+
+
 class Together(Run):
     """A single process that trains on the batches of both processes."""
 
@@ -96,6 +116,20 @@ def equality(kind: type[Run], task, folder: Path, steps: int = 6, **changes) -> 
     run = kind(task, toy_recipe(steps, **changes), folder, "cpu")
     list(run.steps())
     return {"spread": spread(run), "step": run.step, "samples": run.samples}
+
+
+def other_images(folder: Path, rank: int) -> dict:
+    """Open the images of a folder twice; the second time, process 1 cannot read one of them."""
+    data = write_image_folder(folder / str(rank))
+    recipe = small_recipe("autoencoder", data, 1, {})
+    count = len(open_images(recipe))
+    if rank == 1:
+        next(data.glob("*.png")).write_bytes(b"no image")
+    try:
+        open_images(recipe)
+    except BadInput as error:
+        return {"count": count, "refused": str(error)}
+    return {"count": count, "refused": ""}
 
 
 def bounded(folder: Path, rank: int) -> dict:
@@ -161,23 +195,25 @@ def cached(folder: Path, rank: int) -> dict:
     return {"encoded": encoded, "right": torch.equal(latents, encode_images(network, images)), "kept": kept}
 
 
-def equalities(kind: type[Run], folder: Path) -> dict:
-    """The scenarios in which two processes must give the result of one."""
+def equalities(kind: type[Run], folder: Path, data: Path) -> dict:
+    """The scenarios in which two processes must give the result of one; `data` is that of `write_parasol_data`."""
     return {
         "toy": equality(kind, ToyTask(second=3), folder / "toy", accumulate=2),
         "gan": equality(kind, TinyGan(), folder / "gan", batch=2, lr=1e-5),
         "clip": equality(kind, TinyClip(), folder / "clip", steps=1, batch=3, clip=1e9, checkpoint_every=1),
+        "parasol": equality(kind, parasol_task(data, folder / "parasol"), folder / "parasol", batch=3, lr=1e-5),
     }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, data: Path) -> None:
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    report = equalities(Run, folder) | {
+    report = equalities(Run, folder, data) | {
         "minutes": bounded(folder / "minutes", rank),
         "data": not_finite(folder / "data", "data", rank),
         "weight": not_finite(folder / "weight", "weight", rank),
         "cache": cached(folder / "cache", rank),
+        "images": other_images(folder / "images", rank),
         "signal": signalled(folder / "signal", rank),
         "last": signalled(folder / "last", rank, steps=5),
     }
@@ -186,4 +222,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -12,7 +12,7 @@ import torch
 
 from sfumato.train import processes
 from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint
-from tests.train.ranks import Together, equalities
+from tests.train.ranks import Together, equalities, write_parasol_data
 
 ROOT = Path(__file__).parents[2]
 # The address is given because torchrun's default, the host name, hangs for minutes if it cannot be resolved.
@@ -27,13 +27,13 @@ ATTEMPTS, PATIENCE = 3, 150
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def two_processes(make_folder):
-    """Run `tests.train.ranks` in two processes; return the new folder that they write to."""
+def two_processes(make_folder, data):
+    """Run `tests.train.ranks` on `data` in two processes; return the new folder that they write to."""
     environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     for _ in range(ATTEMPTS):
         folder = make_folder()
         torchrun = subprocess.Popen(
-            [sys.executable, *TORCHRUN, "-m", "tests.train.ranks", str(folder)],
+            [sys.executable, *TORCHRUN, "-m", "tests.train.ranks", str(folder), str(data)],
             cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -53,12 +53,13 @@ def two_processes(make_folder):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """(folder and reports of two processes, folder and report of one)."""
-    one, two = tmp_path_factory.mktemp("one"), two_processes(lambda: tmp_path_factory.mktemp("two"))
+    data = write_parasol_data(tmp_path_factory.mktemp("data"))
+    one, two = tmp_path_factory.mktemp("one"), two_processes(lambda: tmp_path_factory.mktemp("two"), data)
     reports = [json.loads((two / f"report-{rank}.json").read_text()) for rank in range(2)]
-    return two, reports, one, equalities(Together, one)
+    return two, reports, one, equalities(Together, one, data)
 
 
-@pytest.mark.parametrize(("scenario", "samples"), [("toy", 6 * 2 * 2 * 4), ("gan", 6 * 2 * 2)])
+@pytest.mark.parametrize(("scenario", "samples"), [("toy", 6 * 2 * 2 * 4), ("gan", 6 * 2 * 2), ("parasol", 6 * 2 * 3)])
 def test_two_processes_train_as_one_with_both_batches(both, scenario, samples):
     two, reports, one, alone = both
     for report in reports:
@@ -133,6 +134,13 @@ def test_one_process_encodes_and_the_other_reads_the_cache(both):
     assert [report["cache"]["encoded"] for report in reports] == [1, 0]
     assert all(report["cache"]["right"] and report["cache"]["kept"] for report in reports)
     assert len(list((two / "cache").iterdir())) == 2
+
+
+def test_processes_that_read_different_images_are_refused(both):
+    _, reports, _, _ = both
+    for report in reports:
+        assert report["images"]["count"] == 8
+        assert "the processes can read different images" in report["images"]["refused"]
 
 
 @pytest.mark.parametrize("scenario", ["signal", "last"])

@@ -60,6 +60,14 @@ def test_history_records_time_device_and_changes(tmp_path):
     assert json.loads((tmp_path / "recipe.json").read_text())["optim"]["lr"] == 0.25
 
 
+@pytest.mark.parametrize("images", [None, "3", [1]])
+def test_unknown_number_of_images_in_the_history_is_ignored(tmp_path, caplog, images):
+    (tmp_path / "history.jsonl").write_text(json.dumps({"step": 0, "images": images}) + "\n")
+    list(run_of(tmp_path, 1).steps())
+    assert rows(tmp_path, "history.jsonl")[1]["images"] == 0
+    assert not caplog.messages
+
+
 def test_added_and_removed_settings_are_changes():
     one = dataclasses.asdict(dataclasses.replace(toy_recipe(), network={"f": 4, "channels": (8, 8)}))
     two = dataclasses.asdict(dataclasses.replace(toy_recipe(), network={"f": 4, "layers": 1}))
@@ -149,7 +157,7 @@ def test_invalid_log_lines_are_ignored(tmp_path, line):
         record = Record(tmp_path, toy_recipe())
         assert record.seconds(9) == 3.0
         assert [row["step"] for row in record.summary(2, 8, 3.0)["history"]] == [1, 2]
-        record.begin(9, 36, torch.device("cpu"), 1)
+        record.begin(9, 36, torch.device("cpu"), 1, 0)
     assert [row["step"] for row in rows(tmp_path, "log.jsonl")] == [1, 2]
 
 
@@ -169,7 +177,7 @@ TABLES = FLOODS | {"no JSON": '{"a":', "empty": ""}
 def test_unreadable_previous_recipe_is_refused(tmp_path, text):
     (tmp_path / "recipe.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with refused("recipe.json"):
-        Record(tmp_path, toy_recipe()).begin(0, 0, torch.device("cpu"), 1)
+        Record(tmp_path, toy_recipe()).begin(0, 0, torch.device("cpu"), 1, 0)
 
 
 SUMMARY = {"kind": "toy", "step": 4, "samples": 16, "seconds": 1.5, "pictures": 3, "device": "cpu"}
