@@ -103,6 +103,15 @@ def test_weights_that_the_configuration_does_not_describe_are_refused(name, refu
     assert re.search(rf"has the shape|the configuration lacks \d+ weights, such as [\w.]*{weight}", said)
 
 
+@pytest.mark.parametrize("settings", [{}, {"_class_name": "DDIMScheduler", "solver_order": 2}])
+def test_scheduler_without_settings_is_refused(whole, tmp_path, settings):
+    folder, path = shutil.copytree(whole[0], tmp_path / "bare"), whole[1]
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(settings))
+    for given, config in ((folder, None), (path, folder)):
+        with pytest.raises(BadInput, match=r"scheduler_config\.json has no settings of a DDIMScheduler"):
+            load_model(given, "cpu", config=config)
+
+
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_settings_of_no_network_are_refused(name, refused):
     part, settings, reason = IMPOSSIBLE[name]
