@@ -9,20 +9,24 @@ _LOADING = threading.RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Context manager: transformers shows no progress bar and logs errors only; exceptions are raised as usual.
+    """Context manager: diffusers and transformers show no progress bar and log errors only; exceptions are raised.
 
     Only one thread at a time can enter it, because these settings are global to the process, and so are settings that
     the libraries change while they load a model.
     """
-    from transformers.utils import logging
+    import diffusers.utils.logging
+    import transformers.utils.logging
 
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
     with _LOADING:
-        shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        before = [(library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
+        for library in libraries:
+            library.disable_progress_bar()
+            library.set_verbosity_error()
         try:
             yield
         finally:
-            logging.set_verbosity(verbosity)
-            if shown:
-                logging.enable_progress_bar()
+            for library, shown, verbosity in before:
+                library.set_verbosity(verbosity)
+                if shown:
+                    library.enable_progress_bar()

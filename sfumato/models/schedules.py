@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from sfumato.core.schedule import Schedule, Spacing
 from sfumato.errors import BadInput
 from sfumato.networks.configs import scheduler_settings
+from sfumato.networks.places import GIVE
 
 LEARNED = ("learned", "learned_range")
 # The beta schedules of DDIMScheduler, which computes abar here; DDPMScheduler has others.
@@ -37,11 +38,13 @@ def read_scheduler(folder: Path, kind: str) -> Any:
     not in the class, such as set_alpha_to_one in SDXL's file, which EulerDiscreteScheduler does not have.
 
     Raises:
-        BadInput: the file cannot be read, or has invalid values.
+        BadInput: the file cannot be read, has no settings, or has invalid values.
     """
     path = folder / "scheduler" / "scheduler_config.json"
     scheduler = getattr(diffusers, kind)
     settings = scheduler_settings((scheduler, DDIMScheduler, DDPMScheduler), path, folder)
+    if not settings:  # the defaults of diffusers would be used, which are rarely those of the training
+        raise BadInput(f"{path} has no settings of a {kind}, such as its betas; {GIVE}.")
     timesteps = settings.get("num_train_timesteps", 1000)
     if not isinstance(timesteps, int) or not 1 <= timesteps <= MOST_TIMESTEPS:
         raise BadInput(f"{path}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {timesteps!r:.100}.")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import safe_open
 
 from sfumato.architectures import architecture_of
@@ -17,19 +16,19 @@ from sfumato.errors import BadInput
 from sfumato.libraries import quiet
 from sfumato.models.assemble import assemble
 from sfumato.models.bundled import read_settings
+from sfumato.models.converted import CLIP, converted_shapes
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.file_kinds import check_complete, stated_schedule
 from sfumato.models.folder import NETWORKS, Index, load_part, read_index
 from sfumato.models.schedules import with_settings
+from sfumato.networks.differences import Differences, compare
 from sfumato.networks.load import CONFIG, readable, write_settings
 from sfumato.networks.weights import Weights, single_file_weights
 
-TEXT = ("text_encoder", "text_encoder_2")
 #: Side of the latents of Stable Diffusion 2.x with v-prediction, 768 pixels; the other models have 512.
 SIDE_OF_V = 96
+_WORDS = {"unet": "U-Net", "vae": "autoencoder", "vqvae": "autoencoder"}
 _FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
-# Prefixes of the weights of CLIP's text encoder in Stable Diffusion 1.x and XL, and the name of one weight.
-_CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
 _POSITIONS = "embeddings.position_embedding.weight"
 
 
@@ -103,23 +102,35 @@ def _load(
     ready = {part: load_part(config, part, kind, dtype) for part, kind in index.kinds.items() if part not in NETWORKS}
     ready |= {"scheduler": with_settings(ready["scheduler"], stated)} if stated else {}
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
-    with readable(f"{path} does not fit {words}"), quiet(), _staged(config, index, weights) as clean:
+    with readable(f"{path} does not fit {words}"), quiet(), _staged(config, index, weights) as (clean, networks):
+        for part, network in networks.items():
+            _check_part(path, words, part, compare(network, converted_shapes(part, network, weights.shapes)))
         ready |= _text_encoder_of_other_names(path, index, weights, clean)
         # imported here because importing pipelines takes seconds
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-        from diffusers.loaders.single_file_utils import SingleFileComponentError
 
         pipeline = StableDiffusionXLPipeline if "text_encoder_2" in index.kinds else StableDiffusionPipeline
-        try:
-            parts = pipeline.from_single_file(
-                str(path), config=str(clean), local_files_only=True, dtype=torch.float32, **absent, **ready
-            ).components
-        except (SingleFileComponentError, NotImplementedError) as error:  # all or some weights of a part are missing
-            raise _incomplete(path, words, clean) from error
-        if any(weight.is_meta for part in TEXT if part in parts for weight in parts[part].parameters()):
-            raise _incomplete(path, words, clean)
+        parts = pipeline.from_single_file(
+            str(path), config=str(clean), local_files_only=True, dtype=torch.float32, **absent, **ready
+        ).components
     zero, settings = index.empty_prompt_is_zero, read_settings(config)
     return assemble(parts, name=name, settings=settings, empty_prompt_is_zero=zero)
+
+
+def _check_part(path: Path, words: str, part: str, found: Differences) -> None:
+    """Raise BadInput if the weights of a part are not those of its configuration in the folder called `words`."""
+    part_words = _WORDS.get(part, "text encoder")
+    if found.missing and not found.reshaped and not found.unexpected:
+        raise BadInput(
+            f"{path} does not fit {words}: its {part_words} is missing or incomplete (it lacks "
+            f"{found.missing[0]:.200}); give a checkpoint that contains the U-Net, the autoencoder and all text "
+            "encoders, or make a diffusers folder of the parts."
+        )
+    if found.clause:
+        raise BadInput(
+            f"{path} does not fit {words} ({part}/{CONFIG}): in the {part_words}, {found.clause}; give --config (in "
+            "Python: config=) with the diffusers folder of a model of the same architecture."
+        )
 
 
 def _text_encoder_of_other_names(path: Path, index: Index, weights: Weights, clean: Path) -> dict[str, Any]:
@@ -128,7 +139,7 @@ def _text_encoder_of_other_names(path: Path, index: Index, weights: Weights, cle
     Such names occur, for example, if a CLIPTextModel of transformers 5.6 or later was saved under the original prefix.
     Returns the text encoder by the name of its part; {} if the names are the original ones.
     """
-    prefix = next((each for each in _CLIP if f"{each}{_POSITIONS}" in weights.shapes), None)
+    prefix = next((each for each in CLIP if f"{each}{_POSITIONS}" in weights.shapes), None)
     if prefix is None or "text_encoder" not in index.kinds:
         return {}
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
@@ -144,40 +155,21 @@ def _text_encoder_of_other_names(path: Path, index: Index, weights: Weights, cle
 
 
 @contextmanager
-def _staged(config: Path, index: Index, weights: Weights) -> Iterator[Path]:
-    """A temporary folder with the validated configurations of the networks, and an index of supported classes."""
+def _staged(config: Path, index: Index, weights: Weights) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A temporary folder with the validated configurations and an index of supported classes, and the empty networks.
+
+    The number of input channels of the U-Net is that of the weights: inpainting and InstructPix2Pix models differ from
+    others only in it.
+    """
+    shape = weights.shapes.get(_FIRST_CONVOLUTION, ())
+    channels = {"in_channels": shape[1]} if len(shape) == 4 else {}
     with tempfile.TemporaryDirectory(prefix="sfumato-") as name:
+        networks: dict[str, Any] = {}
         entries: dict[str, list[str]] = {}
         for part, kind in index.kinds.items():
             if part in NETWORKS:
-                network = NETWORKS[part][kind]
-                write_settings(network, config / part, config, weights, Path(name) / part)
-                if part == "unet":
-                    _set_in_channels(Path(name) / part / CONFIG, weights)
+                network, changes = NETWORKS[part][kind], channels if part == "unet" else {}
+                networks[part] = write_settings(network, config / part, config, weights, Path(name) / part, changes)
                 entries[part] = [network.__module__.split(".")[0], kind]
         (Path(name) / "model_index.json").write_text(json.dumps(entries), encoding="utf-8")
-        yield Path(name)
-
-
-def _set_in_channels(settings: Path, weights: Weights) -> None:
-    """Read in_channels from the weights: inpainting and InstructPix2Pix models differ from others only in it."""
-    if len(shape := weights.shapes.get(_FIRST_CONVOLUTION, ())) == 4:
-        table = json.loads(settings.read_text(encoding="utf-8"))
-        settings.write_text(json.dumps(table | {"in_channels": shape[1]}), encoding="utf-8")
-
-
-def _incomplete(path: Path, words: str, clean: Path) -> BadInput:
-    """The error for a checkpoint with missing weights, which names the first part that cannot be loaded."""
-    part = "text encoder"
-    for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
-        try:
-            kind.from_single_file(
-                str(path), config=str(clean), subfolder=name, local_files_only=True, dtype=torch.float32
-            )
-        except Exception:  # any error: this part is incomplete
-            part = {"unet": "U-Net", "vae": "autoencoder"}[name]
-            break
-    return BadInput(
-        f"{path} does not fit {words}: its {part} is missing or incomplete; give a checkpoint that contains the "
-        "U-Net, the autoencoder and all text encoders, or make a diffusers folder of the parts."
-    )
+        yield Path(name), networks

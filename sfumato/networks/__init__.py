@@ -2,6 +2,6 @@
 
 The libraries do not open such a folder themselves. Its files are validated first: they must be regular files inside the
 folder, weights must be safetensors files with a valid header, configurations may contain only known settings with plain
-values, and the size of the network must match the weights. The validated content is passed to the libraries in a
-temporary folder, so that they cannot open, import or download anything else.
+values, and names and shapes of the weights must be those of the network. The validated content is passed to the
+libraries in a temporary folder, so that they cannot open, import or download anything else.
 """

@@ -36,7 +36,7 @@ def most_tensors(tensors: int) -> int:
     return TENSORS * tensors + MORE_TENSORS
 
 
-def check_fits(build: Callable[[], Any], weights: Weights, folder: Named) -> None:
+def check_fits(build: Callable[[], Any], weights: Weights, folder: Named) -> Any:
     """Build a network on the meta device, and stop when it becomes too large for its weight files.
 
     Args:
@@ -44,13 +44,16 @@ def check_fits(build: Callable[[], Any], weights: Weights, folder: Named) -> Non
         weights: tensors in the weight files.
         folder: folder to name in messages.
 
+    Returns:
+        The network.
+
     Raises:
         BadInput: the network is too large. Other exceptions of `build` are not caught.
     """
     _BUDGET.left = most_tensors(len(weights.shapes)), VALUES * weights.values + MORE_VALUES
     try:
         with torch.device("meta"):
-            build()
+            return build()
     except _TooLargeError as error:
         raise BadInput(
             f"{printable(folder)} cannot be read: its settings describe a much larger network than its weights; {GIVE}."

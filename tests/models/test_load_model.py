@@ -36,6 +36,18 @@ def test_a_single_file_is_the_same_model_as_its_folder(tiny_sd_folder, tmp_path)
     assert load_model(path, "cpu", "bf16", config=tiny_sd_folder).dtype == torch.bfloat16
 
 
+def test_loading_prints_nothing(tiny_sd_folder, tmp_path, capfd):
+    """Progress bars and log messages of the libraries, also of a text encoder whose file contains more weights."""
+    path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
+    folder = shutil.copytree(tiny_sd_folder, tmp_path / "sd")
+    text = folder / "text_encoder/model.safetensors"
+    save_file(load_file(text) | {"logit_scale": torch.zeros(1)}, text, {"format": "pt"})
+    capfd.readouterr()
+    load_model(path, "cpu", config=tiny_sd_folder)
+    load_model(folder, "cpu")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("channels", [9, 8])
 def test_single_file_determines_the_number_of_input_channels(tiny_sd_folder, tmp_path, channels):
     folder = tiny.tiny_inpainting(tmp_path / "folder", channels=channels)
