@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import BadInput
+from sfumato.images.mask_checks import IS, refuse_colours, refuse_hole, refuse_picture
 from sfumato.images.read import DEEP_MODES, MAX_PIXELS, Source, open_upright, split_alpha
 
 MaskSource: TypeAlias = "Source | Mask | NDArray[np.bool_]"
 
-#: A pixel is coloured if its channels differ by more levels than this.
-_CHROMA = 32
-#: Largest share of coloured pixels in a mask.
-_COLOURED = 0.001
 #: The brightest level must be at least this share of white, unless the mask has two levels only.
 _FAINT = 0.1
 #: Levels of a JPEG this close to black or white are read as black or white: compression changes them.
 _COMPRESSION = 8
 _LOSSY = ("JPEG", "MPO")
-IS = "a mask is black and white or grey, white where the image may change"
+#: Share of grey pixels above which a note says what greys mean.
+_MANY_GREYS = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +60,8 @@ def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_P
         max_pixels: as in `read_image`.
 
     Raises:
-        BadInput: the mask cannot be read, its size differs from `size`, it is coloured, or it is nearly black.
+        BadInput: the mask cannot be read, its size differs from `size`, it is coloured, nearly black or a greyscale
+            picture.
     """
     if isinstance(source, np.ndarray) and source.dtype == np.bool_:
         source = source.astype(np.uint8) * np.uint8(255)
@@ -75,11 +74,13 @@ def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_P
     values, white, alpha = _grey_values(image, name)
     shares, notes = _shares(values, white, name)
     if alpha is not None:
+        refuse_hole(_eight_bits(shares), alpha, name)
         shares = shares * (alpha.astype(np.float64) / 255)
-    levels = np.rint(shares * 255).astype(np.uint8)
-    if file_format in _LOSSY:
+    levels = _eight_bits(shares)
+    if lossy := file_format in _LOSSY:
         levels[levels <= _COMPRESSION] = 0
         levels[levels >= 255 - _COMPRESSION] = 255
+    refuse_picture(levels, name, lossy=lossy)
     note = "; ".join([*notes, *_grey_note(levels)])
     return Mask((levels / 255).astype(np.float32), name, _fingerprint(levels), note)
 
@@ -145,21 +146,8 @@ def _grey_values(image: Image.Image, name: str) -> tuple[NDArray[Any], float, ND
         values = np.asarray(image)
         return values, 1.0 if values.dtype.kind == "f" else 65535.0, alpha
     rgb = opaque.convert("RGB")
-    _refuse_colours(np.asarray(rgb), alpha, name)
+    refuse_colours(np.asarray(rgb), alpha, name)
     return np.asarray(rgb.convert("L")), 255.0, alpha
-
-
-def _refuse_colours(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, name: str) -> None:
-    chroma = rgb.max(axis=-1) - rgb.min(axis=-1)
-    visible = np.ones(chroma.shape, dtype=bool) if alpha is None else alpha > 0
-    if (chroma[visible] > _CHROMA).sum() <= _COLOURED * chroma.size:
-        return
-    if visible.all():
-        raise BadInput(f"mask {name} is an image in colour, not a mask: {IS}.")
-    raise BadInput(
-        f"mask {name} is an image with transparent parts, not a mask: {IS}. To edit the transparent parts, add "
-        "--mask-transparent (in Python: sfumato.images.transparent_parts)."
-    )
 
 
 def _shares(values: NDArray[Any], white: float, name: str) -> tuple[NDArray[np.float64], list[str]]:
@@ -180,10 +168,14 @@ def _shares(values: NDArray[Any], white: float, name: str) -> tuple[NDArray[np.f
 
 
 def _grey_note(levels: NDArray[np.uint8]) -> Iterator[str]:
-    """A note for a mask that is mostly grey, such as a photograph in black and white."""
+    """A note for a mask with many grey pixels."""
     share = float(((levels > 0) & (levels < 255)).mean())
-    if share > 0.5:
+    if share > _MANY_GREYS:
         yield f"{100 * share:.0f} % of its pixels are grey, where edit and source are mixed"
+
+
+def _eight_bits(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return np.rint(shares * 255).astype(np.uint8)
 
 
 def _fingerprint(levels: NDArray[np.uint8]) -> str:
