@@ -74,9 +74,14 @@ def check_prompts_suffice(model: Expectations, call: str) -> None:
         BadInput: the network requires another input, which the message names.
     """
     for what, argument in _beyond_prompts(model):
+        instead = "a model that does not take them"
+        if argument == "maps" and model.takes_text:
+            instead = (
+                "the plain model without these channels, with --mask (in Python: mask=) to edit a part of an image"
+            )
         raise BadInput(
             f"{model.name or 'This network'} takes {what}, which {call} does not provide: use generate with "
-            f"{argument}=, or load a model that does not take them."
+            f"{argument}= in Python, or load {instead}."
         )
 
 

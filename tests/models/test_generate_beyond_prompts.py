@@ -159,7 +159,11 @@ def test_calls_without_required_inputs_are_rejected_before_evaluation(model, nam
         ("interpolate", lambda: ours.interpolate_steps(image, image)),
         ("open", lambda: ours.open(tmp_path / "inversion.safetensors")),
     ):
-        with pytest.raises(BadInput, match=f"{TAKES[name]}.*{call} does not provide: use generate with "):
+        instead = (
+            "the plain model .*--mask" if name in ("inpainting", "instruct") else "a model that does not take them"
+        )
+        message = rf"{TAKES[name]}.*{call} does not provide: use generate with \w+= in Python, or load {instead}"
+        with pytest.raises(BadInput, match=message):
             given()
     with pytest.raises(BadInput, match=r"(give labels, |maps=|tokens=)"):
         ours.generate_steps("red" if ours.network.takes_text else "")
