@@ -75,9 +75,15 @@ def check_prompts_suffice(model: Expectations, call: str) -> None:
     """
     for what in _beyond_prompts(model):
         raise BadInput(
-            f"{model.name or 'This network'} takes {what}, which {call} does not provide: load a model that does not "
-            "take them."
+            f"{model.name or 'This network'} takes {what}, which {call} does not provide: load {_instead(model)}."
         )
+
+
+def _instead(model: Expectations) -> str:
+    """The model to load instead of one with further inputs."""
+    if model.map_channels and model.takes_text:
+        return "the plain model without these channels, with --mask (in Python: mask=) to edit a part of an image"
+    return "a model that does not take them"
 
 
 def check_maps(model: Expectations, maps: Tensor | None, rows: int | None = None) -> None:
@@ -91,8 +97,7 @@ def check_maps(model: Expectations, maps: Tensor | None, rows: int | None = None
     if maps is None:
         if channels:
             raise BadInput(
-                f"{name} takes {_maps_in_words(model)}: give maps={wanted} in Python, or load a model that does not "
-                "take them."
+                f"{name} takes {_maps_in_words(model)}: give maps={wanted} in Python, or load {_instead(model)}."
             )
         return
     if not channels:

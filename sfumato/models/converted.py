@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.models.file_kinds import UNET
+from sfumato.models.file_kinds import AUTOENCODER, UNET
 
-#: Prefixes of the weights of an autoencoder, and the number of a level in their names.
-AUTOENCODER = ("first_stage_model.", "vae.")
+#: The number of a level in the names of the weights of an autoencoder.
 _LEVEL = re.compile(r"\.(?:down|up)\.(\d+)\.")
 #: Prefixes of the weights of a text encoder: CLIP's in Stable Diffusion 1.x and XL, OpenCLIP's in 2.x and XL.
 CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")

@@ -112,8 +112,21 @@ def test_zero_terminal_snr_run_matches_diffusers(marked, tiny_sd_folder):
         (("model.diffusion_model.joint_blocks.0.x_block.attn.proj.weight",), "a transformer model"),
         (("encoder.down.0.block.0.conv1.weight", "decoder.conv_in.weight"), "an autoencoder"),
         (("down_blocks.0.resnets.0.conv1.weight", "time_embedding.linear_1.weight"), "the U-Net of a diffusers folder"),
+        (("first_stage_model.encoder.conv_in.weight", "first_stage_model.quant_conv.bias"), "an autoencoder"),
         (("text_model.encoder.layers.0.mlp.fc1.weight",), "a text encoder"),
+        (("encoder.block.0.layer.0.SelfAttention.k.weight", "shared.weight"), "a text encoder"),
         (("input_blocks.0.0.weight", "time_embed.0.weight"), "a U-Net without"),
+        (("model.diffusion_model.input_blocks.0.0.weight",), "a U-Net without"),
+        (("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), "an IP-Adapter, .* cannot be used"),
+        (("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight",), "a motion module, .* cannot be used"),
+        (("linear_1.linear.weight", "hypernet"), "a hypernetwork, .* cannot be used"),
+        (("768.0.linear.0.weight",), "a hypernetwork"),
+        (("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"), "an upscaler"),
+        (("conv_first.weight", "body.0.rdb1.conv1.weight"), "an upscaler"),
+        (
+            ("layers.0.weight",),
+            r"not a checkpoint of a Stable Diffusion, .* named model\.diffusion_model\.\*: give a",
+        ),
         ((), "a safetensors file without weights"),
     ],
 )
@@ -122,6 +135,15 @@ def test_files_of_other_kinds_are_rejected_by_kind(names, says, tiny_sd_folder, 
     for config in (None, tiny_sd_folder):
         with pytest.raises(BadInput, match=rf"file\.safetensors is {says}"):
             load_model(tmp_path / "file.safetensors", "cpu", config=config)
+
+
+def test_lora_weights_beside_a_complete_model_are_refused(marked, tiny_sd_folder):
+    path = marked("lora_unet_mid_block_attentions_0_proj_in.lora_up.weight")
+    for config in (None, tiny_sd_folder):
+        with pytest.raises(
+            BadInput, match=r"a complete model with weights of a LoRA beside it \(lora_unet_mid_.*: fuse"
+        ):
+            load_model(path, "cpu", config=config)
 
 
 def test_noise_levels_of_edm_are_refused(marked, tiny_sd_folder):
