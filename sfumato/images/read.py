@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.downloads import mistaken
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
@@ -22,6 +21,7 @@ from sfumato.images.limits import MAX_PIXELS
 from sfumato.images.loaded_image import LoadedImage, composite
 from sfumato.images.metadata import Dpi, read_dpi, read_exif
 from sfumato.images.orientation import UPRIGHT, UPRIGHT_ARRAY, orientation_of
+from sfumato.images.other_files import description, unsupported_format
 from sfumato.images.samples import Samples16, depth_note, from_array, grey_tiff, transparent_colour
 from sfumato.images.sixteen_bit import eight_bits, samples_of_16_bits
 from sfumato.images.structure import MOST_FRAMES, count_frames, declared_size, problem
@@ -42,7 +42,6 @@ SUFFIXES_OF = {
     "AVIF": (".avif", ".avifs"),
     "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
 }
-_READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _pillow_limit = Lock()
 
@@ -131,6 +130,8 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
             raise BadInput(f"{name} cannot be read ({reason(error)}): give an image file.") from error
         if not head:
             raise BadInput(f"{name} is empty (0 bytes): give an image file.")
+        if other := unsupported_format(head):
+            raise BadInput(f"{name} {other}")
         if wrong := problem(file):
             raise BadInput(f"{name} {wrong}, which takes too long to decode: save the image again.")
         if size := declared_size(file):
@@ -143,7 +144,7 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
             with _without_limit():
                 image = Image.open(file, formats=["HEIF"] if heif else [each for each in formats if each != "HEIF"])
         except Image.UnidentifiedImageError as error:
-            raise BadInput(f"{name} {_describe(head)}") from error
+            raise BadInput(f"{name} {description(head)}") from error
         except Exception as error:  # decoders raise many types of exceptions for malformed files
             raise BadInput(f"{name} is damaged ({reason(error)}): use another copy.") from error
         with image:
@@ -291,21 +292,3 @@ def _without_limit() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
-
-
-def _describe(head: bytes) -> str:
-    """Description of a file from its first bytes, as the end of a sentence."""
-    if problem := mistaken(head, len(head)):
-        return f"{problem}."
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(b"%pdf"):
-        return "is a PDF: export the image as PNG or JPEG."
-    if start.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6")):
-        return "is PostScript: export the image as PNG or JPEG."
-    if b"<svg" in start:
-        return "is an SVG drawing: export it as PNG."
-    if head[4:8] == b"ftyp":
-        return "is a video, or a damaged HEIC or AVIF: save the image as PNG or JPEG."
-    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
-        return f"is text, not an image: {_READS}."
-    return f"is damaged or not an image: {_READS}."
