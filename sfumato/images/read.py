@@ -5,14 +5,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from threading import RLock
+from threading import Lock
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.downloads import mistaken
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
@@ -22,9 +21,10 @@ from sfumato.images.limits import MAX_PIXELS
 from sfumato.images.loaded_image import LoadedImage, composite
 from sfumato.images.metadata import Dpi, read_dpi, read_exif
 from sfumato.images.orientation import UPRIGHT, UPRIGHT_ARRAY, orientation_of
+from sfumato.images.other_files import description, unsupported_format
 from sfumato.images.samples import Samples16, depth_note, from_array, grey_tiff, transparent_colour
 from sfumato.images.sixteen_bit import eight_bits, samples_of_16_bits
-from sfumato.images.structure import MOST_FRAMES, count_frames, problem
+from sfumato.images.structure import MOST_FRAMES, count_frames, declared_size, problem
 from sfumato.regular_files import open_regular, reason
 
 Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.uint8]
@@ -42,9 +42,8 @@ SUFFIXES_OF = {
     "AVIF": (".avif", ".avifs"),
     "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
 }
-_READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-_pillow_limit = RLock()
+_pillow_limit = Lock()
 
 
 def read_image(
@@ -120,10 +119,10 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
     name = display_name(source)
     source = from_array(source) if isinstance(source, np.ndarray) else source
     if isinstance(source, Image.Image):
-        _check_size(source, max_pixels, name)
+        _check_size(source.size, max_pixels, name)
         yield source
         return
-    with _file(source) as file, _limit(max_pixels):
+    with _file(source) as file:
         try:
             head = file.read(1024)
             file.seek(0)
@@ -131,22 +130,25 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
             raise BadInput(f"{name} cannot be read ({reason(error)}): give an image file.") from error
         if not head:
             raise BadInput(f"{name} is empty (0 bytes): give an image file.")
+        if other := unsupported_format(head):
+            raise BadInput(f"{name} {other}")
         if wrong := problem(file):
             raise BadInput(f"{name} {wrong}, which takes too long to decode: save the image again.")
+        if size := declared_size(file):
+            _check_size(size, max_pixels, name)
         heif = "HEIF" in formats and is_heif(head)
         if heif and (wrong := enable_heif()):
             raise BadInput(f"{name} {wrong}")
         file.seek(0)
         try:
-            image = Image.open(file, formats=["HEIF"] if heif else [each for each in formats if each != "HEIF"])
+            with _without_limit():
+                image = Image.open(file, formats=["HEIF"] if heif else [each for each in formats if each != "HEIF"])
         except Image.UnidentifiedImageError as error:
-            raise BadInput(f"{name} {_describe(head)}") from error
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise BadInput(f"{name} declares more pixels than the limit of {max_pixels:,}: make it smaller.") from error
+            raise BadInput(f"{name} {description(head)}") from error
         except Exception as error:  # decoders raise many types of exceptions for malformed files
             raise BadInput(f"{name} is damaged ({reason(error)}): use another copy.") from error
         with image:
-            _check_size(image, max_pixels, name)
+            _check_size(image.size, max_pixels, name)
             yield image
 
 
@@ -263,13 +265,13 @@ def _convert(image: Image.Image, mode: str, name: str) -> Image.Image:
         raise BadInput(f"{name}: {image.mode} pixels cannot be converted to {mode}: save it as {mode}.") from error
 
 
-def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
-    pixels = image.width * image.height
-    if pixels == 0:
-        raise BadInput(f"{name} is {image.width} x {image.height} pixels: the image is empty.")
-    if pixels > max_pixels:
+def _check_size(size: tuple[int, int], max_pixels: int, name: str) -> None:
+    width, height = size
+    if width * height == 0:
+        raise BadInput(f"{name} is {width} x {height} pixels: the image is empty.")
+    if width * height > max_pixels:
         raise BadInput(
-            f"{name} has {image.width} x {image.height} = {pixels:,} pixels, more than the limit of "
+            f"{name} has {width} x {height} = {width * height:,} pixels, more than the limit of "
             f"{max_pixels:,}: make it smaller or raise max_pixels (--max-pixels)."
         )
 
@@ -279,32 +281,14 @@ def _file(source: str | bytes | os.PathLike[str]) -> AbstractContextManager[Bina
 
 
 @contextmanager
-def _limit(max_pixels: int) -> Iterator[None]:
-    """Raise Pillow's global pixel limit to `max_pixels` within a `with` block, if it is lower."""
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels <= Image.MAX_IMAGE_PIXELS:
-        yield
-        return
+def _without_limit() -> Iterator[None]:
+    """Disable Pillow's global pixel limit, because it warns and its message does not name the size of the image.
+
+    Only for opening a file, which does not decode its pixels; `_check_size` follows.
+    """
     with _pillow_limit:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
-
-
-def _describe(head: bytes) -> str:
-    """Description of a file from its first bytes, as the end of a sentence."""
-    if problem := mistaken(head, len(head)):
-        return f"{problem}."
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(b"%pdf"):
-        return "is a PDF: export the image as PNG or JPEG."
-    if start.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6")):
-        return "is PostScript: export the image as PNG or JPEG."
-    if b"<svg" in start:
-        return "is an SVG drawing: export it as PNG."
-    if head[4:8] == b"ftyp":
-        return "is a video, or a damaged HEIC or AVIF: save the image as PNG or JPEG."
-    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
-        return f"is text, not an image: {_READS}."
-    return f"is damaged or not an image: {_READS}."

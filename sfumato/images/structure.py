@@ -26,13 +26,29 @@ def problem(file: BinaryIO) -> str:
         return f"consists of more than {most:,} chunks" if _has_more_chunks(file, most) else ""
     if head[:4] == b"GIF8":
         comment = 0
-        for kind, size in _gif_blocks(file):
-            comment += size if kind == "comment" else 0
+        for extent, size in _gif_blocks(file):
+            comment += 0 if extent else size
             if comment > MOST_COMMENT:
                 return f"has more than {MOST_COMMENT:,} bytes of comments"
-            if kind == "frame":
+            if extent:
                 break
     return ""
+
+
+def declared_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Width and height of the first frame of a PNG or GIF, without decoding; None for other formats.
+
+    Pillow allocates pixels of this size already when it opens some animated files.
+    """
+    head = _at(file, 0, 24)
+    if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
+        width, height = struct.unpack(">II", head[16:])
+        return width, height
+    if head[:4] == b"GIF8" and len(head) >= 10:
+        screen = struct.unpack("<HH", head[6:10])
+        frame = next((extent for extent, _ in _gif_blocks(file) if extent), (0, 0))
+        return max(screen[0], frame[0]), max(screen[1], frame[1])
+    return None
 
 
 def count_frames(file: BinaryIO, file_format: str) -> int | None:
@@ -44,7 +60,7 @@ def count_frames(file: BinaryIO, file_format: str) -> int | None:
     before = file.tell()
     try:
         if file_format == "GIF":
-            return _counted(kind for kind, _ in _gif_blocks(file) if kind == "frame")
+            return _counted(extent for extent, _ in _gif_blocks(file) if extent)
         return _counted(_tiff_directories(file)) if file_format == "TIFF" else None
     finally:
         file.seek(before)
@@ -64,8 +80,11 @@ def _has_more_chunks(file: BinaryIO, most: int) -> bool:
     return True
 
 
-def _gif_blocks(file: BinaryIO) -> Iterator[tuple[str, int]]:
-    """Yield ("frame" or "comment", size of its data in bytes) for the blocks of a GIF, until it ends or is invalid."""
+def _gif_blocks(file: BinaryIO) -> Iterator[tuple[tuple[int, int] | None, int]]:
+    """Yield the frames and comments of a GIF, until it ends or is invalid.
+
+    For each: right and bottom border of a frame in pixels, or None for a comment; size of its data in bytes.
+    """
     head = _at(file, 0, 13)
     if len(head) < 13:
         return
@@ -77,13 +96,14 @@ def _gif_blocks(file: BinaryIO) -> Iterator[tuple[str, int]]:
             label = file.read(1)
             size = _skip_blocks(file)
             if label == b"\xfe":
-                yield "comment", size
+                yield None, size
         elif kind == b",":
             place = file.read(9)
             if len(place) < 9:
                 return
+            left, top, width, height = struct.unpack("<HHHH", place[:8])
             file.seek(_colours(place[8]) + 1, os.SEEK_CUR)
-            yield "frame", _skip_blocks(file)
+            yield (left + width, top + height), _skip_blocks(file)
 
 
 def _colours(flags: int) -> int:

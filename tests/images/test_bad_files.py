@@ -115,11 +115,12 @@ def test_random_bytes_after_a_signature_are_rejected():
                 read_image(head + rng.bytes(length))
 
 
-@pytest.mark.parametrize("side", [15_000, 40_000, 2**31 - 1])
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9_700, 15_000, 40_000, 2**31 - 1])
 def test_png_header_with_too_many_pixels_is_rejected(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(make.png(side, side, 8, 2, [b"\0" * 8]))
-    refused(path, "bomb.png", "more pixels than the limit")
+    refused(path, "bomb.png", f"{side} x {side} = {side * side:,} pixels, more than the limit", "--max-pixels")
 
 
 def bmp_header(side):
@@ -137,11 +138,25 @@ def gif_header(side):
     )
 
 
-@pytest.mark.parametrize("data", [bmp_header(30_000), gif_header(60_000)], ids=["bmp", "gif"])
-def test_other_headers_with_too_many_pixels_are_rejected(tmp_path, data):
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9_700, 30_000])
+@pytest.mark.parametrize("header", [bmp_header, gif_header])
+def test_other_headers_with_too_many_pixels_are_rejected(tmp_path, header, side):
     path = tmp_path / "bomb"
-    path.write_bytes(data)
-    refused(path, "bomb", "more pixels than the limit")
+    path.write_bytes(header(side))
+    refused(path, "bomb", f"{side} x {side} = {side * side:,} pixels, more than the limit", "--max-pixels")
+
+
+def test_size_of_an_animation_is_checked_before_pillow_allocates_its_frame(tmp_path, monkeypatch):
+    """Pillow fills a frame when it opens a file with the disposal method "background"."""
+    animation = make.chunk(b"acTL", struct.pack(">II", 2, 0))
+    animation += make.chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 20_000, 20_000, 0, 0, 1, 10, 1, 0))
+    png = make.png(20_000, 20_000, 8, 0, [b"\0" * 8], animation)
+    gif = gif_header(20_000).replace(b",", b"!\xf9\4\x08\0\0\0\0,", 1)
+    monkeypatch.setattr(Image.core, "fill", None)
+    for data in (png, gif):
+        (tmp_path / "bomb").write_bytes(data)
+        refused(tmp_path / "bomb", "20000 x 20000")
 
 
 INFLATED = 50_000_000
@@ -183,9 +198,20 @@ NOT_IMAGES = {
     "weights.png": (b"\x80\x02}q\0X\x05\0\0\0stateq\x01", "image"),
     "archive.jpg": (b"PK\x03\x04" + bytes(60), "image"),
     "zeros.tiff": (bytes(4096), "image"),
-    "icon.ico": (make.encoded(make.noise(16, 16), "ICO"), "image"),
-    "portable.ppm": (make.encoded(make.noise(), "PPM"), "image"),
-    "photoshop.psd": (b"8BPS\0\1" + bytes(40), "image"),
+    "icon.ico": (make.encoded(make.noise(16, 16), "ICO"), "is an icon (ICO), a format that is not supported"),
+    "portable.ppm": (make.encoded(make.noise(), "PPM"), "is a Netpbm image"),
+    "photoshop.psd": (b"8BPS\0\1" + bytes(40), "is a Photoshop document (PSD)"),
+    "wavelet.jp2": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "is a JPEG 2000 image"),
+    "wavelet.j2k": (b"\xff\x4f\xff\x51" + bytes(40), "is a JPEG 2000 image"),
+    "new.jxl": (b"\xff\x0a" + bytes(40), "is a JPEG XL image"),
+    "boxed.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40), "is a JPEG XL image"),
+    "camera.cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(40), "is a raw file of a camera"),
+    "camera.cr3": (b"\0\0\0\x18ftypcrx " + bytes(40), "is a raw file of a camera"),
+    "render.exr": (b"\x76\x2f\x31\x01" + bytes(40), "is an OpenEXR image"),
+    "render.hdr": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "is a Radiance image"),
+    "game.tga": (make.encoded(make.noise(), "TGA"), "is a Targa image"),
+    "game-rle.tga": (make.encoded(make.noise(channels=4), "TGA", compression="tga_rle"), "is a Targa image"),
+    "layers.xcf": (b"gimp xcf v011" + bytes(40), "is a GIMP document"),
     "signature.png": (b"\x89PNG\r\n\x1a\n", "image"),
     "no-pixels.png": (make.png(0, 0, 8, 2, []), "no-pixels.png"),
     "flat.png": (make.png(5, 0, 8, 2, []), "flat.png"),
