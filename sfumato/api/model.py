@@ -44,6 +44,7 @@ from sfumato.methods.registry import METHODS, Method
 from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.pipelines import from_pipeline
 from sfumato.models.tiles import TiledModel
+from sfumato.paths import path_text
 from sfumato.shifts.text_direction import TextDirection
 
 DEFAULT_METHOD = "edit-friendly"
@@ -247,6 +248,7 @@ class Model(Loaded):
                 images.
         """
         check_prompts_suffice(self.network, "open")
+        path = path_text(path, "The file of an inversion must be a path")
         return self.open_loaded(Inversion.load(path), path, images, batch=batch)
 
     def open_loaded(
