@@ -1,5 +1,6 @@
-"""Checks that names read from files (tables, manifests, mappings, archives) stay inside their folder; hub ids."""
+"""Checks of paths: names read from files (tables, manifests, archives) stay inside their folder; types; hub ids."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,6 +8,22 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def path_text(path: object, what: str) -> str:
+    """A path as text.
+
+    Args:
+        path: what a caller gave as a path.
+        what: its description as the beginning of a sentence, with the allowed values, such as "A model must be a path".
+
+    Raises:
+        BadInput: this is neither a str nor a path object.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if isinstance(text, str):
+        return text
+    raise BadInput(f"{what}, not {path!r:.80}.")
 
 
 def inside(folder: Path, name: object) -> bool:

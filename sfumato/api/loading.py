@@ -9,6 +9,7 @@ import torch
 from sfumato.api.model import Model
 from sfumato.models.added_files import GivenInversion, GivenLora
 from sfumato.models.load import list_models, load_model
+from sfumato.paths import path_text
 
 
 def load(
@@ -45,11 +46,12 @@ def load(
         BadInput: the model, a file, the device or the precision does not exist, the model is not supported, or a LoRA
             or textual inversion does not fit the model.
     """
+    name = path_text(name, "A model must be a bundled name, a path or a hub id")
     network = load_model(
-        os.fspath(name),
+        name,
         device,
         dtype,
-        config=None if config is None else Path(config),
+        config=None if config is None else path_text(config, "config must be the path of a diffusers folder"),
         lora=lora,
         textual_inversion=textual_inversion,
         prompt_weights=prompt_weights,
@@ -57,4 +59,4 @@ def load(
         offload=offload,
     )
     bundled = {model.name: model.folder for model in list_models()}
-    return Model(network, bundled.get(os.fspath(name), Path(name).expanduser()))
+    return Model(network, bundled.get(name, Path(name).expanduser()))

@@ -46,6 +46,7 @@ from sfumato.methods.registry import METHODS, Method
 from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.pipelines import from_pipeline
 from sfumato.models.tiles import TiledModel
+from sfumato.paths import path_text
 from sfumato.shifts.text_direction import TextDirection
 
 DEFAULT_METHOD = "edit-friendly"
@@ -293,6 +294,7 @@ class Model(Loaded):
             BadInput: the file is not an inversion, was computed with another model, or `images` are not the inverted
                 images; or maps, labels or tokens are missing, not expected or do not fit.
         """
+        path = path_text(path, "The file of an inversion must be a path")
         return self.open_loaded(
             Inversion.load(path), path, images, maps=maps, labels=labels, tokens=tokens, batch=batch
         )

@@ -83,7 +83,10 @@ def test_files_of_another_kind_are_named(sfumato, tiny_sd_folder):
         (("edit", "photo.png", "--model", "new.safetensors", *to), "saved (inversion), not a model: give the model"),
         (("edit", "photo.png", "--model", "MODEL.SAFETENSORS", *to), "must end in .safetensors in lower case"),
         (("edit", "photo.png", "--model", "model.CKPT", *to), "is a pickle"),
-        (("edit", "photo.png", "--model", "other.safetensors", *to), "give a checkpoint of the complete model, or its diffusers folder"),
+        (
+            ("edit", "photo.png", "--model", "other.safetensors", *to),
+            "give a checkpoint of the complete model, or its diffusers folder",
+        ),
         (
             ("edit", "photo.png", "--model", tiny_sd_folder, "--config", "x", *to),
             "--config (in Python: config=) is for",

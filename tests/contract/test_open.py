@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from sfumato.api.loading import load
 from sfumato.errors import BadInput
 from tests.stored import parts, write
 from tests.tiny import tiny_image
@@ -157,3 +158,14 @@ def test_missing_direction_file_is_refused_only_if_used(models, tmp_path):
     with pytest.raises(BadInput, match=r"There is no file .*direction\.safetensors"):
         opened.edit_steps("red dog")
     opened.edit_steps("red dog", direction_file="")
+
+
+@pytest.mark.parametrize("value", [3, None, b"emoji", ["emoji"]])
+def test_names_and_paths_of_another_type_are_refused(models, value):
+    with pytest.raises(BadInput, match=r"A model must be a bundled name, a path or a hub id, not .*\w"):
+        load(value, "cpu")
+    with pytest.raises(BadInput, match="The file of an inversion must be a path, not "):
+        models("sd").open(value)
+    if value is not None:
+        with pytest.raises(BadInput, match="config must be the path of a diffusers folder, not "):
+            load("model.safetensors", "cpu", config=value)
