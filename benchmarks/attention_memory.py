@@ -19,12 +19,12 @@ import torch
 from benchmarks.memory import Peak, peak_memory
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
+from sfumato.editing.job import Job
+from sfumato.editing.registry import METHODS
 from sfumato.inversion import Inversion
 from sfumato.methods.edit_friendly import EditFriendlyParams
-from sfumato.methods.job import Job
 from sfumato.methods.plug_and_play import PlugAndPlayParams
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
-from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model

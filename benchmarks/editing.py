@@ -30,10 +30,10 @@ from benchmarks.report import environment, measured, publish, table
 from benchmarks.rounds import Edits, Outcome, count, rounds, warm_up
 from benchmarks.task import about, headline, opened, parser
 from sfumato.bench.contenders import Task
-from sfumato.methods.inversions import DETERMINISTIC
 from sfumato.methods.pix2pix_zero import Pix2PixZeroParams, directions
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
+from sfumato.options.inversions import DETERMINISTIC
 
 COLUMNS = ("seconds", "times", "CPU seconds", "times", "calls", "rows", "times", "backward rows")
 

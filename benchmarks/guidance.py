@@ -29,11 +29,11 @@ from benchmarks.report import add_measuring, environment, measured, publish, tab
 from benchmarks.rounds import Edits, Outcome, count, rounds, warm_up
 from benchmarks.task import model_folder, quicken
 from sfumato.api import Model
+from sfumato.editing.job import Job
 from sfumato.images import to_uint8
-from sfumato.methods.job import Job
-from sfumato.methods.named_objects import presence
-from sfumato.methods.objects import word_of
 from sfumato.models.load import load_model
+from sfumato.options.named_objects import presence
+from sfumato.options.objects import word_of
 from sfumato.shifts.energy.centroid import Centroid
 from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap
 from sfumato.shifts.energy.size import Size

@@ -14,8 +14,8 @@ from sfumato.api.generation_plan import job_of
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, classifier_free
 from sfumato.core.step import mean
-from sfumato.methods.generate import GenerateParams, first_latent
-from sfumato.methods.job import Job
+from sfumato.editing.generate import GenerateParams, first_latent
+from sfumato.editing.job import Job
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.energy.term import Term
 

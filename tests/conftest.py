@@ -94,7 +94,7 @@ def tiny_ddpm_folder(tiny_folder: Callable[[str], Path]) -> Path:
 @pytest.fixture
 def install_method(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     """Install a third-party package with a method for one test; see `tests.third_party.method`."""
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
     from tests import third_party
 
     folder = tmp_path_factory.mktemp("packages")

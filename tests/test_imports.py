@@ -21,12 +21,14 @@ LAYERS = {
     "shifts": 2,
     "style": 2,
     "retrieval": 3,
-    "methods": 3,
-    "api": 4,
-    "train": 4,
-    "bench": 5,
-    "testing": 5,
-    "cli": 6,
+    "editing": 3,
+    "options": 3,
+    "methods": 4,
+    "api": 5,
+    "train": 5,
+    "bench": 6,
+    "testing": 6,
+    "cli": 7,
 }
 """A subpackage imports only subpackages whose number is not larger than its own."""
 

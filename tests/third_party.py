@@ -3,14 +3,14 @@
 import importlib
 import sys
 
+from sfumato.editing.registry import METHODS
 from sfumato.inversion.registry import INVERSIONS
-from sfumato.methods.registry import METHODS
 from sfumato.metrics import METRICS
 from sfumato.train.registry import TASKS
 
 METHOD = """
 from sfumato.methods.edit_friendly import EditFriendlyParams
-from sfumato.methods.registry import method
+from sfumato.editing.registry import method
 {before}
 @method(
     {name!r},

@@ -10,10 +10,10 @@ import torch
 from papers.ddpm_noise_space.text_edits import Pixels
 from sfumato.api import Model
 from sfumato.api.report import unit
+from sfumato.editing.registry import METHODS
 from sfumato.images import contact_sheet, read_image, write_image
-from sfumato.methods.params import options_of
-from sfumato.methods.registry import METHODS
 from sfumato.metrics import Evaluator
+from sfumato.options.params import options_of
 
 INVERSIONS = ("edit-friendly", "ddim")
 BY_TEXT = ("edit-friendly", "native-ddpm", "ddim", "sdedit", "prompt-to-prompt", "plug-and-play", "pix2pix-zero")

@@ -6,9 +6,9 @@ import numpy as np
 
 from papers.guided.study import Pixels, Study
 from sfumato.api.composition import Named
+from sfumato.changes import Change, move
 from sfumato.examples import examples
 from sfumato.images import contact_sheet, read_image, write_image
-from sfumato.methods.changes import Change, move
 
 RIGHT = 0.15
 AMOUNT = 4.0

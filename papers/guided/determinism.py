@@ -6,8 +6,8 @@ from papers.guided.study import Numbers, Study
 from sfumato.api.group import decoded
 from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import fresh_noise, reverse
+from sfumato.editing.generate import first_latent
 from sfumato.images import to_uint8
-from sfumato.methods.generate import first_latent
 
 VERSION = 3
 

@@ -14,9 +14,9 @@ from sfumato.api.finding import sample_latents
 from sfumato.api.group import at_once, decoded, guided
 from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
+from sfumato.editing.generate import GenerateParams
 from sfumato.geometry import BottleneckMap, normalised
 from sfumato.geometry.basis import largest_rank
-from sfumato.methods.generate import GenerateParams
 from sfumato.metrics import Evaluator
 
 FACES = (

@@ -8,9 +8,9 @@ from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.limits import LARGEST_SIDE
-from sfumato.methods.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, scaled_skip
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
+from sfumato.options.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, scaled_skip
 
 Chosen = TypeVar("Chosen", bound=Params)
 DIFFUSERS_NAMES = {"num_inference_steps": "steps"}

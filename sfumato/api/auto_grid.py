@@ -19,8 +19,8 @@ from sfumato.api.inverted import Inverted
 from sfumato.api.joined import edited_together
 from sfumato.api.trial import Trial, measured
 from sfumato.errors import BadInput
-from sfumato.methods.params import options_of
 from sfumato.metrics import Evaluator
+from sfumato.options.params import options_of
 
 SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 """Values of skip / steps to try, from small changes to large ones. In eight edits of emoji, 0.1 increased the adherence

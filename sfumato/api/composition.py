@@ -9,16 +9,16 @@ from torch import Tensor
 
 from sfumato.api.arguments import check_run, check_shifts, check_steps_fixed, renamed, resolve, revise
 from sfumato.api.report import described_shift, parameters
+from sfumato.changes import Change, joined
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
+from sfumato.editing.job import Job
+from sfumato.editing.registry import METHODS, Method, check_once
 from sfumato.errors import BadInput
 from sfumato.geometry.edit import MoveLatent
-from sfumato.methods.changes import Change, joined
-from sfumato.methods.job import Job
-from sfumato.methods.params import SHARED, Params, Stage, check_names, options_of
-from sfumato.methods.registry import METHODS, Method, check_once
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import NO_TAPS, TiledModel
+from sfumato.options.params import SHARED, Params, Stage, check_names, options_of
 from sfumato.shifts.carry import Carry
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
@@ -213,7 +213,7 @@ def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
 def as_named(wanted: Any) -> list[Named]:
     """Check the name of a method, or a list of names and (name, options) pairs, and return it as a list.
 
-    A `sfumato.methods.changes.Change` is combined with an earlier entry of the same method, if there is one.
+    A `sfumato.changes.Change` is combined with an earlier entry of the same method, if there is one.
 
     Raises:
         BadInput: `wanted` is neither a name nor such a list.

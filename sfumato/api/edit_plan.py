@@ -15,10 +15,10 @@ from sfumato.api.regions import check_region
 from sfumato.api.sources import Sources
 from sfumato.core.condition import Condition
 from sfumato.core.shift import Shift
+from sfumato.editing.job import Job
 from sfumato.errors import BadInput
 from sfumato.images import LoadedImage, Mask
 from sfumato.images.mask import painted_mask
-from sfumato.methods.job import Job
 from sfumato.models.tiles import TiledModel
 
 

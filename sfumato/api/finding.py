@@ -12,12 +12,12 @@ from torch import Tensor
 from sfumato.api.arguments import as_list, check_prompts, check_seeds, height_and_width, resolve
 from sfumato.api.group import at_once, guided
 from sfumato.api.loaded import Loaded
+from sfumato.editing.generate import GenerateParams, first_latent, generate
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, find_directions
 from sfumato.geometry.directions import Kind
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.geometry.search import check_search
-from sfumato.methods.generate import GenerateParams, first_latent, generate
 from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_bank, check_different, templated

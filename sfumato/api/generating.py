@@ -12,8 +12,8 @@ from sfumato.api.report import files_used, made_with, parameters, recipe_paramet
 from sfumato.api.result import Part, Result
 from sfumato.api.run import Progress, following
 from sfumato.core.condition import Condition
+from sfumato.editing.generate import GenerateParams, generate, recorded
 from sfumato.images import to_uint8
-from sfumato.methods.generate import GenerateParams, generate, recorded
 
 
 def generating(

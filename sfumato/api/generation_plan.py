@@ -13,14 +13,14 @@ from sfumato.api.loaded import Loaded
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
+from sfumato.editing.generate import GenerateParams
+from sfumato.editing.job import FROM_NOISE, REFERENCE, Job
+from sfumato.editing.registry import METHODS, Method, check_once
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
-from sfumato.methods.generate import GenerateParams
-from sfumato.methods.job import FROM_NOISE, REFERENCE, Job
-from sfumato.methods.params import Params, Stage, check_names, options_of
-from sfumato.methods.registry import METHODS, Method, check_once
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.with_source import WithSource
+from sfumato.options.params import Params, Stage, check_names, options_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from sfumato.api.run import Progress, Run, following
 from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
 from sfumato.core.state import StepEnd
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap
 from sfumato.geometry.basis import check_n, largest_rank
@@ -38,7 +39,6 @@ from sfumato.images import MAX_PIXELS, LoadedImage, read_image, to_uint8
 from sfumato.images.loaded_image import image_fingerprint, uncomposite
 from sfumato.inversion import invert_ddim
 from sfumato.methods.ddim import DDIMParams
-from sfumato.methods.registry import METHODS
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
 from sfumato.metrics import lpips as perceptual_distance
 

@@ -15,13 +15,13 @@ from sfumato.api.resolution import Resolution, chosen
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
 from sfumato.core.condition import Condition
+from sfumato.editing.registry import Method
 from sfumato.images import LoadedImage
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.inversion.registry import INVERSIONS, InversionKind
-from sfumato.methods.params import Params
-from sfumato.methods.registry import Method
 from sfumato.models.tiles import TiledModel
+from sfumato.options.params import Params
 
 Planned = TypeVar("Planned", bound=Sources)
 

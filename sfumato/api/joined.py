@@ -22,7 +22,7 @@ from sfumato.core.guidance import Guided, Term
 from sfumato.core.loop import recorded, reverse
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepEnd
-from sfumato.methods.job import Job
+from sfumato.editing.job import Job
 
 
 def edited_together(inverted: Inverted, plans: Sequence[EditPlan]) -> list[Result]:

@@ -36,16 +36,16 @@ from sfumato.api.resolution import Resolution, at_resolution, check_resolution
 from sfumato.api.result import Part, Result
 from sfumato.api.run import Run, finished
 from sfumato.core.shift import Shift
+from sfumato.editing.generate import GenerateParams
+from sfumato.editing.registry import METHODS, Method
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image
 from sfumato.inversion import Inversion
-from sfumato.methods.generate import GenerateParams
-from sfumato.methods.params import Params, Stage, options_of
-from sfumato.methods.registry import METHODS, Method
 from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.pipelines import from_pipeline
 from sfumato.models.tiles import TiledModel
+from sfumato.options.params import Params, Stage, options_of
 from sfumato.paths import path_text
 from sfumato.shifts.text_direction import TextDirection
 

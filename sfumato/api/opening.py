@@ -13,12 +13,12 @@ from sfumato.api.inverted import Inverted
 from sfumato.api.loaded import Loaded
 from sfumato.api.reading import ENTRIES, check_reading
 from sfumato.api.resolution import at_resolution, check_resolution
+from sfumato.editing.registry import METHODS, Method
 from sfumato.errors import BadInput
 from sfumato.images import LoadedImage, read_image
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
-from sfumato.methods.params import check_names
-from sfumato.methods.registry import METHODS, Method
+from sfumato.options.params import check_names
 
 
 def opened(

@@ -16,10 +16,10 @@ from torch import Tensor
 from sfumato import __version__
 from sfumato.core.shift import Shift
 from sfumato.geometry import Moved
-from sfumato.methods.option_files import files_of_options, replaced
-from sfumato.methods.params import Params
 from sfumato.metrics import DualEncoder, psnr, ssim
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.options.files import files_of_options, replaced
+from sfumato.options.params import Params
 
 SSIM_WINDOW = 11
 

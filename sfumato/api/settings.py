@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import Field
 from typing import Any
 
+from sfumato.editing.generate import GenerateParams
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.generate import GenerateParams
-from sfumato.methods.params import AFTER, Params, check_value, choices_of, options_of
-from sfumato.methods.registry import METHODS
+from sfumato.options.params import AFTER, Params, check_value, choices_of, options_of
 
 SUMMARY = "summary"
 

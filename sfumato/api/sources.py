@@ -8,9 +8,9 @@ from sfumato.api.group import Group
 from sfumato.api.loaded import Loaded
 from sfumato.api.report import file_name, made_with, recipe_parameters
 from sfumato.core.condition import Condition
+from sfumato.editing.registry import Method
 from sfumato.images import LoadedImage
-from sfumato.methods.params import Params
-from sfumato.methods.registry import Method
+from sfumato.options.params import Params
 
 
 @dataclass(frozen=True, eq=False)

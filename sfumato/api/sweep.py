@@ -25,12 +25,12 @@ from sfumato.api.regions import at_size
 from sfumato.api.resolution import Resolution
 from sfumato.api.result import Result
 from sfumato.api.trial import Trial, measured
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image
 from sfumato.images.mask import painted_mask
-from sfumato.methods.params import options_of
-from sfumato.methods.registry import METHODS
 from sfumato.metrics import Evaluator
+from sfumato.options.params import options_of
 
 Item = TypeVar("Item")
 OF_INVERSION: Point = {"seed": 0, "resolution": None, "tiles": False}

@@ -18,10 +18,10 @@ from typing import Any
 
 from sfumato.api import Model
 from sfumato.api.arguments import check_seeds, resolve
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, options_of
-from sfumato.methods.registry import METHODS
 from sfumato.models.folder import read_index
+from sfumato.options.params import Params, options_of
 from sfumato.regular_files import content_hash
 from sfumato.text_files import read_toml
 

@@ -15,7 +15,7 @@ from sfumato.errors import BadInput
 if TYPE_CHECKING:
     from sfumato.api import Inverted, Model
     from sfumato.api.auto import Choice
-    from sfumato.methods.registry import Method
+    from sfumato.editing.registry import Method
     from sfumato.metrics import Evaluator
 
 
@@ -29,7 +29,7 @@ def add_auto(parser: CommandParser, words: Sequence[str]) -> None:
 
 def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any], count: int) -> None:
     """Raise BadInput if, for `count` results, the options leave no setting to choose or no criterion for the choice."""
-    from sfumato.methods.params import options_of
+    from sfumato.options.params import options_of
 
     if arguments.auto is None:
         named = [f"--{name}" for name in NETWORKS if getattr(arguments, name) is not None]

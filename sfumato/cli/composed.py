@@ -12,8 +12,8 @@ from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
-    from sfumato.methods.params import Stage
-    from sfumato.methods.registry import Method
+    from sfumato.editing.registry import Method
+    from sfumato.options.params import Stage
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Composed:
 
     def named(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Names and options, as `Inverted.edit_steps` takes them."""
-        from sfumato.methods.params import SHARED, options_of
+        from sfumato.options.params import SHARED, options_of
 
         if self.several:
             return [(method.name, self.own[method.name]) for method in self.methods]
@@ -51,7 +51,7 @@ class Composed:
 
     def shared(self) -> dict[str, Any]:
         """Options with one value for all methods."""
-        from sfumato.methods.params import SHARED
+        from sfumato.options.params import SHARED
 
         return {name: value for name, value in self.run.items() if name in SHARED}
 
@@ -67,7 +67,7 @@ class Composed:
 
     def _given(self, method: "Method") -> dict[str, Any]:
         """The options that a method gets."""
-        from sfumato.methods.params import options_of
+        from sfumato.options.params import options_of
 
         known = options_of(method.params)
         run = {name: value for name, value in self.run.items() if name in known}
@@ -82,7 +82,7 @@ class Composed:
         Raises:
             BadInput: one of them, or an option of the methods for the inversion, is given.
         """
-        from sfumato.methods.params import options_of
+        from sfumato.options.params import options_of
 
         fixed = [name for name in options_of(self.first.params, "invert") if name in self.run]
         if fixed or given:
@@ -94,8 +94,8 @@ class Composed:
 
 def add_methods(parser: CommandParser, names: Sequence[str], words: Sequence[str]) -> None:
     """Add the parameters of these methods, with their defaults for the model that `words` select."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     found = [METHODS.find(name) for name in names]
     first, *others = found
@@ -114,7 +114,7 @@ def add_edit_options(parser: CommandParser, methods: "Sequence[Method]", words: 
     Raises:
         BadInput: a method is named twice.
     """
-    from sfumato.methods.registry import check_once
+    from sfumato.editing.registry import check_once
 
     check_once(methods)
     parser.hint = partial(options_elsewhere, names=[method.name for method in methods])
@@ -133,8 +133,8 @@ def add_edit_options(parser: CommandParser, methods: "Sequence[Method]", words: 
 
 def options_elsewhere(flag: str, names: Sequence[str], stages: "Sequence[Stage]" = ()) -> str:
     """End of an error message about an unknown flag that is an option of other methods than `names`; "" otherwise."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     owner, _, option = flag.partition("=")[0].removeprefix("--").rpartition(".")
     having = [
@@ -150,8 +150,8 @@ def options_elsewhere(flag: str, names: Sequence[str], stages: "Sequence[Stage]"
 
 def composed(arguments: Namespace, names: Sequence[str]) -> Composed:
     """The methods with these names and the options that the command line gives them."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     methods = tuple(METHODS.find(name) for name in names)
     if len(methods) == 1:
@@ -173,7 +173,7 @@ def edit_options(arguments: Namespace, methods: "Sequence[Method]") -> dict[str,
 
 def run_of(method: "Method") -> "dict[str, Field[Any]]":
     """The options of a method for the inversion and the sampling run."""
-    from sfumato.methods.params import SHARED, options_of
+    from sfumato.options.params import SHARED, options_of
 
     return {
         n: each for n, each in options_of(method.params).items() if n in SHARED or each.metadata["stage"] == "invert"
@@ -182,7 +182,7 @@ def run_of(method: "Method") -> "dict[str, Field[Any]]":
 
 def edits_of(method: "Method") -> "dict[str, Field[Any]]":
     """The options of a method for the edit, without those of the sampling run."""
-    from sfumato.methods.params import SHARED, options_of
+    from sfumato.options.params import SHARED, options_of
 
     return {name: each for name, each in options_of(method.params, "edit").items() if name not in SHARED}
 

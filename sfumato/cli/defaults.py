@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
-    from sfumato.methods.params import Params
+    from sfumato.options.params import Params
 
 VARIABLE = "SFUMATO_MODEL"
 SHIPPED = "emoji"
@@ -73,7 +73,7 @@ def values_with(
         The values by option, and a description of their source: "defaults of emoji", or "defaults of the method" if the
         model has no defaults, is not on this machine, or cannot be read.
     """
-    from sfumato.methods.params import GUIDANCE_SCALES, defaults_of, scaled_skip
+    from sfumato.options.params import GUIDANCE_SCALES, defaults_of, scaled_skip
 
     folder, tuned = _folder(model), {}
     if folder is not None:

@@ -116,8 +116,8 @@ def _check_sheet(arguments: Namespace) -> None:
 
 def apply_flags(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the image, the file, the output, and the parameters of the method that the file does not determine."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     parser.add_argument("image", metavar="IMAGE", help="source image")
     parser.add_argument("file", type=Path, metavar="FILE", help="file of directions")
@@ -142,8 +142,8 @@ def apply_flags(parser: CommandParser, words: Sequence[str]) -> None:
 
 def apply(arguments: Namespace) -> None:
     """Edit the image along the directions, save the result and report every step."""
-    from sfumato.methods.params import options_of
     from sfumato.methods.pullback import PullbackParams
+    from sfumato.options.params import options_of
 
     given = given_options(arguments, options_of(PullbackParams))
     check_options(PullbackParams, given | {"directions": str(arguments.file)})

@@ -32,8 +32,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the findings; the exit code is 1 if the self-check fails."""
+    from sfumato.editing.registry import METHODS
     from sfumato.inversion.registry import INVERSIONS
-    from sfumato.methods.registry import METHODS
     from sfumato.metrics import METRICS
     from sfumato.plugins import Registry
     from sfumato.train.registry import TASKS

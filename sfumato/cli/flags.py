@@ -15,8 +15,8 @@ from sfumato.files import printable
 
 if TYPE_CHECKING:
     from sfumato.api import Model
-    from sfumato.methods.params import Params
-    from sfumato.methods.registry import Method
+    from sfumato.editing.registry import Method
+    from sfumato.options.params import Params
 
 _MOST_SEEDS = 1000
 
@@ -156,7 +156,7 @@ def add_options(
 
 def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str, value: Any) -> None:
     """Add the flags of one parameter, with its default `value` in the help."""
-    from sfumato.methods.params import allowed, kind_of
+    from sfumato.options.params import allowed, kind_of
 
     kind = kind_of(option)
     default = f"; default {shown_default(value)}" if value != "" else ""
@@ -184,7 +184,7 @@ def values_of(method: "Method", words: Sequence[str]) -> tuple[dict[str, Any], s
 
 def depended_on(params: type["Params"], words: Sequence[str]) -> dict[str, Any]:
     """The given options on which the defaults of others depend: the inversion and the number of steps."""
-    from sfumato.methods.params import choices_of, options_of
+    from sfumato.options.params import choices_of, options_of
 
     found: dict[str, Any] = {}
     if (kind := typed(words, "--inversion")) in choices_of(params, "inversion"):
@@ -224,7 +224,7 @@ def files_of(params: type["Params"], given: Mapping[str, Any]) -> list[str]:
 
 def _chosen(params: type["Params"], given: Mapping[str, Any]) -> "Params":
     """The parameters with the options that the user gave; the others are the defaults without a model."""
-    from sfumato.methods.params import defaults_of, options_of
+    from sfumato.options.params import defaults_of, options_of
 
     options = options_of(params)
     # skip must be less than steps. If only one of them is given, the default of the other must not cause an error.

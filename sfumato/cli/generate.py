@@ -29,9 +29,9 @@ from sfumato.cli.work import finish_and_save, made_by, print_summary, summary
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the prompts, the output, and the parameters of sampling."""
-    from sfumato.methods.generate import GenerateParams
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.generate import GenerateParams
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     parser.usage = "sfumato generate TEXT [TEXT ...] -o OUT [options]"
     parser.add_argument("prompts", nargs="*", default=[], metavar="TEXT", help="prompts describing the images")
@@ -63,9 +63,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Generate an image for every pair of a prompt and a seed, save the images and print a summary."""
-    from sfumato.methods.generate import GenerateParams
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.generate import GenerateParams
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     given = given_options(arguments, options_of(GenerateParams))
     check_options(GenerateParams, given)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the image, its prompt, the output, and the parameters of the method that concern the inversion."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     parser.usage = "sfumato invert IMAGE --from TEXT -o OUT.safetensors [options]"
     parser.add_argument("image", metavar="IMAGE", help="source image")
@@ -64,8 +64,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Invert the image, save the inversion and print a summary."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     method = METHODS.find(arguments.method)
     given = given_options(arguments, options_of(method.params, "invert"))

@@ -11,7 +11,7 @@ from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from sfumato.methods.registry import Method
+    from sfumato.editing.registry import Method
     from sfumato.plugins import Unloaded
 
 
@@ -26,7 +26,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """List the methods, or the parameters of one."""
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
 
     if arguments.name is not None:
         _one(METHODS.find(arguments.name), arguments.model, arguments.json)
@@ -50,7 +50,7 @@ def _described(method: "Method") -> dict[str, Any]:
 
 
 def _one(method: "Method", model: str, as_json: bool) -> None:
-    from sfumato.methods.params import allowed, kind_of, options_of
+    from sfumato.options.params import allowed, kind_of, options_of
 
     options = options_of(method.params)
     values, origin = values_with(model, method.params, method.section, {})

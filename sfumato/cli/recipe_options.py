@@ -8,8 +8,8 @@ from sfumato.cli.flags import flag_of
 from sfumato.cli.recipe_files import absent, file_of, hashes_of
 
 if TYPE_CHECKING:
-    from sfumato.methods.params import Params
-    from sfumato.methods.registry import Method
+    from sfumato.editing.registry import Method
+    from sfumato.options.params import Params
 
 
 def option_flags(
@@ -33,8 +33,8 @@ def option_flags(
     Raises:
         BadInput: a file is missing, or the recipe does not contain its hash.
     """
-    from sfumato.methods.option_files import text_options, without_texts
-    from sfumato.methods.params import kind_of, options_of
+    from sfumato.options.files import text_options, without_texts
+    from sfumato.options.params import kind_of, options_of
 
     options, found = options_of(method.params), dict[str, list[str]]()
     params = method.params(**{name: values[name] for name in options if name in values})
@@ -65,8 +65,8 @@ def _with_files(path: str, recipe: Mapping[str, Any], params: "Params", name: st
     Raises:
         BadInput: a file is missing, or the recipe does not contain its hash or contains several.
     """
-    from sfumato.methods.option_files import files_of_options, replaced, without_texts
-    from sfumato.methods.params import options_of
+    from sfumato.options.files import files_of_options, replaced, without_texts
+    from sfumato.options.params import options_of
 
     text = getattr(params, name)
     if not isinstance(text, str):

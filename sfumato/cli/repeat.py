@@ -20,7 +20,7 @@ from sfumato.files import printable
 
 if TYPE_CHECKING:
     from sfumato.api import Model
-    from sfumato.methods.registry import Method
+    from sfumato.editing.registry import Method
 
 Values = dict[str, list[str]]
 
@@ -136,7 +136,7 @@ def _masks(path: str, recipe: Mapping[str, Any], typed: set[str], max_pixels: in
 
 def _methods(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
     """The methods with all of their options."""
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
 
     parts = recipe["methods"]
     if not parts or any("shift" in part for part in parts):
@@ -162,8 +162,8 @@ def _without_target(recipe: Mapping[str, Any]) -> bool:
     An edit keeps the source prompt if one of its methods does, or if it has shifts of a Python program; see
     `sfumato.api.composition.Composition.keeps_prompt`.
     """
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     def keeps(part: Mapping[str, Any]) -> bool:
         if part.get("method") not in METHODS.names():  # a shift, or a method of a package that is not installed
@@ -176,8 +176,8 @@ def _without_target(recipe: Mapping[str, Any]) -> bool:
 
 def _check_inversion(path: str, recipe: Mapping[str, Any], first: "Method") -> None:
     """Raise BadInput if the first method cannot make the inversion in the recipe, which another method made."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     made_for = METHODS.find(_text(recipe["method"]))
     kind, known = recipe.get("inversion", made_for.inversion), options_of(first.params)

@@ -31,7 +31,7 @@ FLAGS = (
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the images, the output, and the parameters of the method."""
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
 
     parser.usage = "sfumato style CONTENT [STYLE ...] -o OUT [options]"
     parser.add_argument("image", metavar="CONTENT", help="image whose content is kept")
@@ -56,9 +56,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Invert the content image, edit it, save the result and print a summary."""
-    from sfumato.methods.registry import METHODS
-    from sfumato.methods.weighted import read_weighted
+    from sfumato.editing.registry import METHODS
     from sfumato.models.bundled import bundled_parasol
+    from sfumato.options.weighted import read_weighted
 
     method = METHODS.find(METHOD)
     arguments.style = read_weighted("style", arguments.style) or None
@@ -85,6 +85,6 @@ def run(arguments: Namespace) -> None:
 
 
 def _options(method: Any) -> dict[str, Any]:
-    from sfumato.methods.params import options_of
+    from sfumato.options.params import options_of
 
     return options_of(method.params)

@@ -44,8 +44,8 @@ from sfumato.errors import BadInput
 if TYPE_CHECKING:
     from sfumato.api import Model
     from sfumato.api.trial import Trial
+    from sfumato.editing.registry import Method
     from sfumato.images import LoadedImage
-    from sfumato.methods.registry import Method
 
 #: Two metrics in a trade-off: distance to the source image, and similarity of the edit to the target prompt.
 FIDELITY_AND_ADHERENCE = ("lpips", "clip")
@@ -53,8 +53,8 @@ FIDELITY_AND_ADHERENCE = ("lpips", "clip")
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the image, the two prompts, the grid, and the fixed parameters."""
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     parser.usage = "sfumato sweep IMAGE --from TEXT --to TEXT --grid NAME=A,B,... -o FOLDER [options]"
     parser.add_argument("image", metavar="IMAGE", help="source image")
@@ -97,8 +97,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 def run(arguments: Namespace) -> None:
     """Run the edits and compute their metrics; write the edits, the table and the contact sheet."""
     from sfumato.api.grid import grid_points
-    from sfumato.methods.params import options_of
-    from sfumato.methods.registry import METHODS
+    from sfumato.editing.registry import METHODS
+    from sfumato.options.params import options_of
 
     if is_inversion(arguments.image):
         raise BadInput(f"{arguments.image}: a sweep makes its own inversions: give the image, not an inversion.")
@@ -138,7 +138,7 @@ def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
     Raises:
         BadInput: the text has another form, NAME is not a parameter of the method, or a value has the wrong type.
     """
-    from sfumato.methods.params import kind_of, options_of
+    from sfumato.options.params import kind_of, options_of
 
     options = options_of(method.params)
     by_flag = {flag_of(name)[2:]: name for name in options}

@@ -15,13 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import EVERY
-from sfumato.methods.job import Job
-from sfumato.methods.named_objects import ObjectsParams, presence
-from sfumato.methods.objects import is_number, read_numbers
-from sfumato.methods.params import option
-from sfumato.methods.registry import method
+from sfumato.options.inversions import EVERY
+from sfumato.options.named_objects import ObjectsParams, presence
+from sfumato.options.objects import is_number, read_numbers
+from sfumato.options.params import option
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:

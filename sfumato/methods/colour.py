@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
 from sfumato.errors import BadInput
-from sfumato.methods.job import Job
-from sfumato.methods.params import Params, PromptPair, option, skip_option
-from sfumato.methods.registry import method
+from sfumato.options.params import Params, PromptPair, option, skip_option
 
 if TYPE_CHECKING:
     from sfumato.core.schedule import Schedule

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sfumato.methods.job import Job
-from sfumato.methods.params import Params, option, skip_option
-from sfumato.methods.registry import method
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
+from sfumato.options.params import Params, option, skip_option
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

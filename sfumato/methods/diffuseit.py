@@ -30,10 +30,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sfumato.methods.diffuseit_params import DiffuseITParams
-from sfumato.methods.inversions import EVERY
-from sfumato.methods.job import Job
-from sfumato.methods.registry import method
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
+from sfumato.options.diffuseit import DiffuseITParams
+from sfumato.options.inversions import EVERY
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sfumato.methods.job import Job
-from sfumato.methods.params import Params, option
-from sfumato.methods.registry import method
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
+from sfumato.options.params import Params, option
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

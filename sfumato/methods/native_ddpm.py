@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
 from sfumato.methods.edit_friendly import EditFriendlyParams
-from sfumato.methods.job import Job
-from sfumato.methods.registry import method
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

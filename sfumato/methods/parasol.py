@@ -22,13 +22,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import EVERY, DeterministicParams
-from sfumato.methods.job import Job
-from sfumato.methods.params import PromptPair, option
-from sfumato.methods.registry import method
-from sfumato.methods.weighted import parse_weighted, weighted_text
 from sfumato.models.bundled import bundled_parasol
+from sfumato.options.inversions import EVERY, DeterministicParams
+from sfumato.options.params import PromptPair, option
+from sfumato.options.weighted import parse_weighted, weighted_text
 
 if TYPE_CHECKING:
     import numpy as np

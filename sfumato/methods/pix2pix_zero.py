@@ -31,12 +31,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.core.prompt import Prompt
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.methods.inversions import EVERY, DeterministicParams
-from sfumato.methods.job import Job
-from sfumato.methods.params import PromptPair, option
-from sfumato.methods.registry import method
+from sfumato.options.inversions import EVERY, DeterministicParams
+from sfumato.options.params import PromptPair, option
 
 if TYPE_CHECKING:
     from sfumato.core.condition import Condition

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import EVERY, InversionParams
-from sfumato.methods.job import Job
-from sfumato.methods.params import PromptPair, option
-from sfumato.methods.registry import method
+from sfumato.options.inversions import EVERY, InversionParams
+from sfumato.options.params import PromptPair, option
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

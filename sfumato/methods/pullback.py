@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
 from sfumato.errors import BadInput
 from sfumato.methods.ddim import DDIMParams
-from sfumato.methods.inversions import EVERY
-from sfumato.methods.job import Job
-from sfumato.methods.params import PromptPair, option
-from sfumato.methods.registry import method
 from sfumato.mixtures import is_number, parse_weights
+from sfumato.options.inversions import EVERY
+from sfumato.options.params import PromptPair, option
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from sfumato.methods.inversions import EVERY
-from sfumato.methods.job import Job
-from sfumato.methods.objects import weights_at, word_of
-from sfumato.methods.other_images import OtherImages, ReferenceImage, ReferenceObject
-from sfumato.methods.registry import method
-from sfumato.methods.self_guidance_params import SelfGuidanceParams
-from sfumato.methods.shared_words import free, shared
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
+from sfumato.options.inversions import EVERY
+from sfumato.options.objects import weights_at, word_of
+from sfumato.options.other_images import OtherImages, ReferenceImage, ReferenceObject
+from sfumato.options.self_guidance import SelfGuidanceParams
+from sfumato.options.shared_words import free, shared
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sfumato.methods.inversions import EVERY
-from sfumato.methods.job import Job
-from sfumato.methods.named_objects import ObjectsParams, presence, words_of
-from sfumato.methods.params import check_weights, option
-from sfumato.methods.registry import method
+from sfumato.editing.job import Job
+from sfumato.editing.registry import method
+from sfumato.options.inversions import EVERY
+from sfumato.options.named_objects import ObjectsParams, presence, words_of
+from sfumato.options.params import check_weights, option
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

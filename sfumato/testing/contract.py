@@ -16,9 +16,9 @@ from PIL import Image
 from torch import nn
 
 from sfumato.api import Inverted, Model, load
+from sfumato.editing.registry import METHODS, Method
 from sfumato.errors import BadInput
-from sfumato.methods.params import SHARED, kind_of, options_of
-from sfumato.methods.registry import METHODS, Method
+from sfumato.options.params import SHARED, kind_of, options_of
 from sfumato.testing.tiny import tiny_image, tiny_sd
 
 STEPS = 6

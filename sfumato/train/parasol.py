@@ -34,6 +34,7 @@ from sfumato.train.content import content_caption
 from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.latents import cached_latents
 from sfumato.train.parasol_loss import Frozen, ParasolLoss, ParasolTraining
+from sfumato.train.parasol_start import take_weights
 from sfumato.train.parasol_text import start_from_text, text_embeddings
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
@@ -63,6 +64,8 @@ class ParasolNetwork:
             as a prompt, and they are added. 0: the tokens are stacked and start from random weights, as in the paper.
         key_value: whether changes of the key and value projections of cross-attention are trained; without them, only
             the networks that compute the tokens are trained.
+        start: PARASOL file with the initial weights, for the same encoders and with the same settings of the networks;
+            "" for new ones. It may belong to another state of the model, as after further training of the U-Net.
     """
 
     model: str
@@ -73,6 +76,7 @@ class ParasolNetwork:
     tokens: int = ranged(1, low=1, high=64)
     captions: int = ranged(0, low=0, high=1 << 13)
     key_value: bool = True
+    start: str = ""
 
 
 @task("parasol")
@@ -134,7 +138,11 @@ class ParasolTask:
             length, length, KeyValueChanges.layers_of(self.model.unet) if self.shape.key_value else None,
             min(self.shape.captions, len({name for name, _ in captions})),
         )  # fmt: skip
-        if captions and newest_checkpoint(folder / "checkpoints") is None:
+        if newest_checkpoint(folder / "checkpoints") is not None:
+            return tokens
+        if self.shape.start:
+            take_weights(tokens, self.shape.start, describers)
+        elif captions:
             style, content = self.triplets.style, self.triplets.content
             error = start_from_text(tokens, self.model, describers, style, content, captions, seed)
             _LOG.info("The tokens explain %.0f %% of the variance of the text embeddings.", 100 * (1 - error))

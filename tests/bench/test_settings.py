@@ -21,9 +21,9 @@ from sfumato.bench.settings import (
     read_settings,
     resolved,
 )
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from sfumato.methods.parasol import ParasolParams
-from sfumato.methods.registry import METHODS
 from tests import tiny
 from tests.bench.small import OURS, SDEDIT
 from tests.models.lora_made import write_lora

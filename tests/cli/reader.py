@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from sfumato.data.emoji import build
-from sfumato.methods.registry import METHODS
+from sfumato.editing.registry import METHODS
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.bundled import BUNDLED
 from tests.data import fake

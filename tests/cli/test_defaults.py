@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sfumato.cli.defaults import config_folder, values_with
+from sfumato.editing.registry import METHODS
 from sfumato.images.recipe import read_recipe
-from sfumato.methods.registry import METHODS
 
 EDIT = ("edit", "photo.png", "--from", "red cat", "--to", "green cat", "-o", "out.png")
 SETTINGS = {

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from sfumato.api import load
 from sfumato.core.shift import Shift
+from sfumato.editing.registry import METHODS
 from sfumato.inversion.registry import INVERSIONS
-from sfumato.methods.registry import METHODS
 from sfumato.metrics import METRICS
 from sfumato.train.registry import TASKS
 from tests import third_party

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sfumato.core.shift import Shift
+from sfumato.editing.registry import METHODS, method
 from sfumato.errors import BadInput
 from sfumato.methods.edit_friendly import EditFriendlyParams
-from sfumato.methods.params import Params, option
-from sfumato.methods.registry import METHODS, method
+from sfumato.options.params import Params, option
 from sfumato.testing import check_method
 from tests import third_party
 
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 from sfumato.core.shift import Shift
 from sfumato.methods.edit_friendly import EditFriendlyParams
-from sfumato.methods.job import Job
-from sfumato.methods.params import option
-from sfumato.methods.registry import method
+from sfumato.editing.job import Job
+from sfumato.options.params import option
+from sfumato.editing.registry import method
 
 
 @dataclass(frozen=True)

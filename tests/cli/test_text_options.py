@@ -5,8 +5,8 @@ import pytest
 from sfumato.cli.commands import parse
 from sfumato.cli.flags import check_options, given_options
 from sfumato.errors import BadInput
-from sfumato.methods.params import options_of
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
+from sfumato.options.params import options_of
 
 EDIT = ["edit", "in.png", "--to", "dog", "-o", "out.png", "--method", "prompt-to-prompt"]
 OPTIONS = options_of(PromptToPromptParams)

@@ -4,9 +4,9 @@ import pytest
 
 from sfumato.core.guidance import classifier_free
 from sfumato.core.shift import Shift
+from sfumato.editing.job import Job
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.job import Job
-from sfumato.methods.registry import METHODS
 from tests.delta import delta_of
 from tests.style.small import save_parasol
 from tests.tiny import tiny_image

@@ -7,7 +7,7 @@ import pytest
 
 import sfumato
 from sfumato.api import Model
-from sfumato.methods.registry import METHODS
+from sfumato.editing.registry import METHODS
 from tests.contract.composed import IMAGES, SOURCE, STEPS, maker
 from tests.contract.images import IMAGE, OTHER
 

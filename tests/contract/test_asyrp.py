@@ -8,7 +8,7 @@ import pytest
 from sfumato.cli import main
 from sfumato.errors import BadInput
 from sfumato.methods.asyrp import parse_deltas
-from sfumato.methods.inversions import EVERY
+from sfumato.options.inversions import EVERY
 from tests.delta import delta_of
 from tests.tiny import tiny_image
 

@@ -7,10 +7,10 @@ import pytest
 from diffusers import UNet2DConditionModel
 
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import EVERY
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams, coarse
 from sfumato.models.layout import grid
 from sfumato.models.text import TextEncoder
+from sfumato.options.inversions import EVERY
 from tests.tiny import tiny_image
 
 IMAGES = [tiny_image(32, 32), tiny_image(40, 24, seed=3)]

@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from sfumato.methods.registry import METHODS
+from sfumato.editing.registry import METHODS
 from tests.contract.composed import RUN, TARGET, refused
 from tests.contract.test_composition import EXCLUSIVE, named, trained  # noqa: F401 - the fixture of their files
 

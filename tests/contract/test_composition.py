@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from sfumato.editing.registry import METHODS
 from sfumato.inversion.registry import INVERSIONS
-from sfumato.methods.params import options_of
-from sfumato.methods.registry import METHODS
+from sfumato.options.params import options_of
 from tests.contract.composed import ACTING, IMAGES, RUN, SOURCE, STEPS, TARGET, Own, acting, refused
 from tests.metrics.test_text import save_clip
 

@@ -9,14 +9,14 @@ from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from sfumato.api.composition import Composition
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 from sfumato.images.colour_match import match_colours
 from sfumato.images.tensors import to_tensor, to_uint8
-from sfumato.methods.diffuseit_params import DiffuseITParams
-from sfumato.methods.params import Params
-from sfumato.methods.registry import METHODS
 from sfumato.metrics import VisionEncoder
+from sfumato.options.diffuseit import DiffuseITParams
+from sfumato.options.params import Params
 from tests.contract.images import IMAGE
 from tests.metrics import encoders
 from tests.tiny import seeded, tiny_image

@@ -6,10 +6,10 @@ import torch
 
 from sfumato.api import load
 from sfumato.api.composition import compose
+from sfumato.changes import move
 from sfumato.core.guidance import classifier_free
+from sfumato.editing.job import Job
 from sfumato.inversion import replay, with_source
-from sfumato.methods.changes import move
-from sfumato.methods.job import Job
 from sfumato.shifts.mask import KeepOutsideMask
 from tests.delta import delta_of
 from tests.tiny import tiny_image

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import sfumato
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput, NonFinite
-from sfumato.methods.params import kind_of, options_of
-from sfumato.methods.registry import METHODS
+from sfumato.options.params import kind_of, options_of
 from tests.contract.composed import acting
 from tests.tiny import tiny_image
 

@@ -8,11 +8,11 @@ import torch
 
 from sfumato.core.condition import Condition
 from sfumato.core.prompt import Prompt
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.named_objects import placed, presence, text_of, words_of
-from sfumato.methods.registry import METHODS
 from sfumato.methods.self_guidance import others
 from sfumato.methods.several_objects import SeveralObjectsParams
+from sfumato.options.named_objects import placed, presence, text_of, words_of
 from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap
 from sfumato.shifts.energy.presence import Presence
 from tests.contract.images import IMAGE

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from sfumato.api import load
-from sfumato.errors import BadInput
-from sfumato.methods.changes import (
+from sfumato.changes import (
     Change,
     appearance_from,
     box,
@@ -19,7 +18,8 @@ from sfumato.methods.changes import (
     restyle,
     swap,
 )
-from sfumato.methods.other_images import check_proportions
+from sfumato.errors import BadInput
+from sfumato.options.other_images import check_proportions
 from tests.tiny import tiny_image
 
 STEPS = {"steps": 4}

@@ -6,8 +6,8 @@ import torch
 from sfumato.core.energy import Energy
 from sfumato.core.shift import WORDS, Shift
 from sfumato.core.step import step
+from sfumato.editing.registry import METHODS
 from sfumato.inversion import replay
-from sfumato.methods.registry import METHODS
 from tests.contract.composed import RUN, SOURCE, STEPS, TARGET, Own, job_of, refused
 
 

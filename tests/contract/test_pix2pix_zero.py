@@ -5,7 +5,7 @@ import pytest
 
 import sfumato
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import EVERY
+from sfumato.options.inversions import EVERY
 from sfumato.shifts.banks import templated
 from sfumato.shifts.text_direction import text_direction
 from tests.tiny import tiny_image

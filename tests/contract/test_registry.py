@@ -10,17 +10,17 @@ import sfumato.methods
 from sfumato.core.guidance import classifier_free
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
+from sfumato.editing import registry
+from sfumato.editing.job import Job
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
 from sfumato.inversion.registry import INVERSIONS, inversion
-from sfumato.methods import registry
 from sfumato.methods.edit_friendly import EditFriendlyParams, shifts
-from sfumato.methods.job import Job
-from sfumato.methods.params import kind_of, options_of
-from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers
 from sfumato.models.encoder_half import EncoderHalf
 from sfumato.models.taps import FromSource
+from sfumato.options.params import kind_of, options_of
 from tests.contract.composed import acting
 from tests.third_party import method as code_of
 

@@ -11,16 +11,16 @@ from sfumato.core.noise import gaussian_batch
 from sfumato.core.path import repeat_first
 from sfumato.core.shift import WORDS, Shift
 from sfumato.core.step import add_noise_between
+from sfumato.editing.generate import GenerateParams, first_latent, generate
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
-from sfumato.methods.generate import GenerateParams, first_latent, generate
-from sfumato.methods.named_objects import ObjectsParams, presence
-from sfumato.methods.objects import parse, parse_swaps
-from sfumato.methods.other_images import OtherImages
-from sfumato.methods.registry import METHODS
 from sfumato.methods.self_guidance import others
-from sfumato.methods.self_guidance_params import SelfGuidanceParams
 from sfumato.methods.several_objects import SeveralObjectsParams
+from sfumato.options.named_objects import ObjectsParams, presence
+from sfumato.options.objects import parse, parse_swaps
+from sfumato.options.other_images import OtherImages
+from sfumato.options.self_guidance import SelfGuidanceParams
 from sfumato.shifts.energy.maps import Warp
 from tests.tiny import tiny_image
 

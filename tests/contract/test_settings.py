@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import sfumato
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.registry import METHODS
 from tests.tiny import tiny_image
 
 

@@ -10,8 +10,8 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.core.noise import gaussian_batch
+from sfumato.editing.generate import GenerateParams, generate
 from sfumato.inversion import invert_edit_friendly, replay
-from sfumato.methods.generate import GenerateParams, generate
 from sfumato.models.load import load_model
 from sfumato.models.schedules import schedule_from_config
 from sfumato.shifts.sample_range import ClipSample

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from sfumato.core import step as steps_of
 from sfumato.core.guidance import classifier_free
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from sfumato.inversion import invert_edit_friendly, invert_native, replay
-from sfumato.methods.registry import METHODS
 from sfumato.methods.shift import ShiftParams
 from sfumato.shifts.translate import Translate, check_move
 from tests.exact.toy import Convolution, finished, prompt, stable_diffusion_schedule

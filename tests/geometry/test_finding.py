@@ -9,8 +9,8 @@ import torch
 import sfumato
 from sfumato.api.finding import compute_text_direction, sample_latents, search_directions
 from sfumato.api.group import guided
+from sfumato.editing.generate import GenerateParams, generate
 from sfumato.errors import BadInput
-from sfumato.methods.generate import GenerateParams, generate
 from tests.tiny import tiny_image, tiny_sd
 
 PROMPTS = ["red cat", "blue dog", "star"]

@@ -8,8 +8,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from sfumato.api.finding import search_directions
 from sfumato.api.model import Model
+from sfumato.editing.generate import first_latent
 from sfumato.errors import BadInput
-from sfumato.methods.generate import first_latent
 from sfumato.models.load import load_model
 from sfumato.models.maps import inpainting_maps, instruct_maps
 from tests import tiny

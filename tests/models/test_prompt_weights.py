@@ -11,8 +11,8 @@ import torch
 
 import sfumato
 from sfumato.architectures import ARCHITECTURES
+from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 from sfumato.models.prompt_weights import parse
 from sfumato.networks.clip_tokenizer import read_tokenizer

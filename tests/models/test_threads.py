@@ -11,10 +11,10 @@ import torch
 from transformers.utils import logging
 
 import sfumato
+from sfumato.editing.registry import METHODS
 from sfumato.geometry.forward_mode import differentiable
 from sfumato.geometry.jacobian import BottleneckMap
 from sfumato.libraries import quiet
-from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace
 from tests.tiny import tiny_image

@@ -9,9 +9,9 @@ from benchmarks import guidance, guidance_loops
 from benchmarks.guidance_memory import WORK, kept
 from benchmarks.rounds import Outcome, count
 from sfumato.core.state import StepEnd
+from sfumato.editing.generate import generate
+from sfumato.editing.registry import METHODS
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
-from sfumato.methods.generate import generate
-from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 
 pytestmark = pytest.mark.slow

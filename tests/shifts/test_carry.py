@@ -7,9 +7,9 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
 from sfumato.core.rows import NEGATIVE
 from sfumato.core.shift import Shift
+from sfumato.editing.job import Job
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion, replay
-from sfumato.methods.job import Job
 from sfumato.methods.plug_and_play import PlugAndPlayParams, injection
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
 from sfumato.methods.prompt_to_prompt import shifts as prompt_to_prompt

@@ -7,8 +7,8 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
 from sfumato.core.rows import NEGATIVE, SOURCE, TARGET
 from sfumato.core.shift import Shift
+from sfumato.editing.job import Job
 from sfumato.inversion import Inversion, replay
-from sfumato.methods.job import Job
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
 from sfumato.methods.prompt_to_prompt import shifts as prompt_to_prompt
 from sfumato.models.attention import Layers, RecordMaps

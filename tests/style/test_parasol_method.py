@@ -15,8 +15,8 @@ from sfumato.errors import BadInput
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
 from sfumato.methods.parasol import ParasolParams
-from sfumato.methods.weighted import parse_weighted, read_weighted, weighted_text
 from sfumato.metrics import Evaluator
+from sfumato.options.weighted import parse_weighted, read_weighted, weighted_text
 from sfumato.style.tokens import Parasol
 from tests import tiny
 from tests.style.small import save_both

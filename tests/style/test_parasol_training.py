@@ -13,7 +13,7 @@ from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 from sfumato.style.describers import Describers
-from sfumato.style.tokens import ModalityTokens
+from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.train.checkpoint import MARKER, newest_checkpoint, write_checkpoint
 from sfumato.train.fastest import with_fastest_precision
 from sfumato.train.loop import Run
@@ -233,3 +233,25 @@ def test_style_is_the_difference_of_captions_with_and_without_it(model, describe
     assert relative(right, styled) < 0.2
     assert 1.5 * relative(right, styled) < relative(swapped, styled)
     assert error == pytest.approx(relative(right, styled), rel=1e-4)
+
+
+def test_training_starts_from_a_file(recipe, tmp_path, encoders):
+    """The weights are those of the file, also for a model whose weights have changed since; other sizes are refused."""
+    trained(recipe, tmp_path / "first").export(tmp_path / "export")
+    path = tmp_path / "export" / FILE
+    saved = Parasol.load(path)
+    dataclasses.replace(saved, model="another").save(path)
+    task = build_task(dataclasses.replace(recipe, network=recipe.network | {"start": str(path)}), tmp_path / "second")
+    own = task.module.tokens.state_dict()
+    assert own.keys() == saved.tokens.state_dict().keys()
+    assert all(torch.equal(own[name], value) for name, value in saved.tokens.state_dict().items())
+    assert any(
+        (own[name] != value).any()
+        for name, value in build_task(recipe, tmp_path / "new").module.tokens.state_dict().items()
+    )
+    assert all(weight.requires_grad for weight in task.module.tokens.parameters())
+    assert task.parasol().model == task.model.fingerprint() != "another"
+    for change, found in (({"hidden": 8}, "hidden 16, here 8"), ({"key_value": False}, "key_value layers")):
+        changed = dataclasses.replace(recipe, network=recipe.network | {"start": str(path)} | change)
+        with pytest.raises(BadInput, match=found):
+            build_task(changed, tmp_path / "third")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, option, skip_option
+from sfumato.options.params import Params, option, skip_option
 
 EVERY = ("edit-friendly", "ddim", "native-ddpm", "regularised")
 """Inversions that store a latent of the image for every step."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sfumato.editing.job import Job
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.methods.job import Job
-from sfumato.methods.objects import key_of, weights_of
+from sfumato.options.objects import key_of, weights_of
 
 if TYPE_CHECKING:
     from torch import Tensor

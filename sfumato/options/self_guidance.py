@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import DeterministicParams
-from sfumato.methods.objects import Changes, parse, parse_swaps
-from sfumato.methods.other_images import (
+from sfumato.options.inversions import DeterministicParams
+from sfumato.options.objects import Changes, parse, parse_swaps
+from sfumato.options.other_images import (
     ReferenceImage,
     ReferenceObject,
     check_proportions,
     parse_reference_objects,
     read_prompts,
 )
-from sfumato.methods.params import PromptPair, check_weights, option
-from sfumato.methods.shared_words import shared
-from sfumato.methods.targets import Target, check_cells, check_contradictions, parse_targets
+from sfumato.options.params import PromptPair, check_weights, option
+from sfumato.options.shared_words import shared
+from sfumato.options.targets import Target, check_cells, check_contradictions, parse_targets
 
 if TYPE_CHECKING:
     from sfumato.images import LoadedImage

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sfumato.methods.params import Params, option
+from sfumato.options.params import Params, option
 
 if TYPE_CHECKING:
     import torch

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from sfumato.core.path import repeat_first
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.methods.inversions import DETERMINISTIC, EVERY, InversionParams
-from sfumato.methods.other_images import check_proportions
-from sfumato.methods.params import PromptPair, check_weights, option, skip_option
+from sfumato.options.inversions import DETERMINISTIC, EVERY, InversionParams
+from sfumato.options.other_images import check_proportions
+from sfumato.options.params import PromptPair, check_weights, option, skip_option
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sfumato.methods.params import Params, kind_of, options_of
+from sfumato.options.params import Params, kind_of, options_of
 
 
 def text_options(params: type[Params]) -> list[str]:

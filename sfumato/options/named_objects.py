@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from sfumato.editing.job import Job
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import InversionParams
-from sfumato.methods.job import Job
-from sfumato.methods.objects import weights_at
-from sfumato.methods.params import PromptPair, option
+from sfumato.options.inversions import InversionParams
+from sfumato.options.objects import weights_at
+from sfumato.options.params import PromptPair, option
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from sfumato.editing.job import Job
 from sfumato.errors import BadInput
-from sfumato.methods.job import Job
-from sfumato.methods.params import Params, kind_of, options_of
+from sfumato.options.params import Params, kind_of, options_of
 from sfumato.plugins import Registry
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Method:
         name: name of the method, as users give it.
         summary: description in one line.
         params: class of the parameters.
-        shifts: function that returns the shifts of an edit for a job, see `sfumato.methods.job`.
+        shifts: function that returns the shifts of an edit for a job, see `sfumato.editing.job`.
         inversion: name of the preferred inversion.
         accepts: names of the inversions that the method can be combined with.
         under_source: whether the run is conditioned on the source prompt, or a condition that the method derives from

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from sfumato.errors import BadInput
-from sfumato.methods.objects import read_numbers
+from sfumato.options.objects import read_numbers
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Target(NamedTuple):
 
     Attributes:
         option: "place", "cover" or "box".
-        word: the object, see `sfumato.methods.objects.key_of`.
+        word: the object, see `sfumato.options.objects.key_of`.
         numbers: centre (x, y), share of the image, or left, top, right and bottom edge.
     """
 

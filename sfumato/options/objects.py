@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from sfumato.editing.job import Job
 from sfumato.errors import BadInput
-from sfumato.methods.job import Job
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
