@@ -25,6 +25,7 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
         *_of_encoders(numbers["encoders"]),
         *_of_cells(numbers["cells"]),
         *_of_control(numbers["control"]),
+        _from_noise(numbers["from noise"]),
         *_of_uses(numbers["uses"]),
         *ablations.claims(numbers["ablations"]),
     ]
@@ -41,7 +42,13 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
         "A comparison holds if the difference, paired by cell, is significant at 5 %. ± is one standard error,",
         "clustered by emoji: cells of one emoji in several styles are not independent.",
     ]
-    for about, table in (("", whole), ("", some), ("Ablations of the training: ", numbers["ablations"])):
+    tables = (
+        ("", whole),
+        ("Reference images for the same ", numbers["references"]),
+        ("", some),
+        ("Ablations of the training: ", numbers["ablations"]),
+    )
+    for about, table in tables:
         if not table:
             continue
         first = next(iter(table.values()))
@@ -112,6 +119,15 @@ def _of_control(numbers: Mapping[str, Any]) -> list[Claim]:
         value = clustered(numbers["correlations"][parameter][metric], numbers["emoji"])
         found.append(Claim(text, f"{rising} of {parameter} and {metric}: {value}", value.negative))
     return found
+
+
+def _from_noise(numbers: Mapping[str, Any]) -> Claim:
+    value = clustered(numbers["correlations"]["content_mse"], numbers["emoji"])
+    return Claim(
+        "the content distance falls with g_y, in images from noise",
+        f"rank correlation of content_scale and content_mse: {value}",
+        value.negative,
+    )
 
 
 def _of_uses(numbers: Mapping[str, Any]) -> list[Claim]:

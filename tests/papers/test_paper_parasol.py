@@ -71,6 +71,7 @@ def test_claims_of_control_follow_the_correlations(sign):
     correlations = {"style_scale": table, "content_scale": table, "lam": table}
     found = claims._of_control({"correlations": correlations, "emoji": [*"abcd"]})
     assert [claim.holds for claim in found] == [sign < 0] * 3
+    assert claims._from_noise({"correlations": table, "emoji": [*"abcd"]}).holds == (sign < 0)
 
 
 def test_claims_of_encoders_and_uses():
