@@ -9,12 +9,14 @@ from statistics import fmean
 from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
-from papers.styled import ablations
+from papers.styled import ablations, references
 from papers.styled.cells import PARASOL, WAYS
 from papers.styled.study import METRICS
 from papers.sure import Estimate, clustered, clustered_difference
 
 COLOURED = f"{PARASOL}, colour step"
+COMPARED = ("unchanged", PARASOL)
+"""Methods whose distance to the style image is compared with that of the true drawing."""
 DIVERSE = 0.25
 """Smallest LPIPS between images of one content, relative to that between different contents in the same style."""
 
@@ -60,7 +62,15 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
             means = [clustered(found[metric], found["emoji"]) for metric in METRICS]
             cell = [f"{each.mean:.4f} ± {each.error:.4f}" for each in means]
             lines.append(f"| {name} | {' | '.join(cell)} |")
+        if table is numbers["references"]:
+            lines += ["", over_true_drawing(cells, table[references.TRUE])]
     return "\n".join([*lines, "", as_sentence(numbers), ""])
+
+
+def over_true_drawing(cells: Mapping[str, Mapping[str, list[Any]]], truth: Mapping[str, list[Any]]) -> str:
+    """A sentence on how much farther than the true drawing PARASOL and the content image are by `sifid`."""
+    found = {name: clustered_difference(cells[name]["sifid"], truth["sifid"], truth["emoji"]) for name in COMPARED}
+    return f"`sifid` minus that of the true drawing: {', '.join(f'{name} {each}' for name, each in found.items())}."
 
 
 def _of_encoders(numbers: Mapping[str, Any]) -> list[Claim]:

@@ -47,7 +47,7 @@ class Size:
     translated: int = 16
     controlled: int = 50
     known: int = 1000
-    used: int = 16
+    used: int = 48
     ablated: int = 200
 
     @classmethod

@@ -101,6 +101,12 @@ def test_claims_of_the_ablations_follow_the_numbers(worse):
     assert [claim.holds for claim in ablations.claims(numbers)] == [worse, True, False]
 
 
+def test_distance_beyond_the_true_drawing_is_paired_by_cell():
+    cells = {"unchanged": row(0.5, sifid=3.0), PARASOL: row(0.5, sifid=5.0)}
+    sentence = claims.over_true_drawing(cells, row(0.5, sifid=1.0))
+    assert sentence == "`sifid` minus that of the true drawing: unchanged +2 ± 0, PARASOL +4 ± 0."
+
+
 def test_ablations_need_a_file_with_all_parts():
     ablations.check_names([])
     ablations.check_names(["without M", ablations.ALL])
