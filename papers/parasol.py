@@ -22,7 +22,7 @@ from papers.claim import about_machine, about_model, as_json, say
 from papers.kept import kept
 from papers.page import publish, reported
 from papers.sizes import add_sizes, chosen_size
-from papers.styled import ablations, cells, claims, control, figures, uses
+from papers.styled import ablations, cells, claims, control, figures, references, uses
 from papers.styled.study import Numbers, Size, Study
 from sfumato.bench.evaluating import evaluator_fingerprint
 from sfumato.data.corpus import TABLE
@@ -42,7 +42,9 @@ FIGURES = (
 PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
     "encoders": (1, lambda study: encoders(study), ("known",)),
     "cells": (cells.VERSION, cells.measure, ("steps", "cells", "translated")),
+    "references": (references.VERSION, references.measure, ("cells",)),
     "control": (control.VERSION, control.measure, ("steps", "controlled")),
+    "from noise": (control.NOISE_VERSION, control.from_noise, ("steps", "controlled")),
     "uses": (uses.VERSION, uses.measure, ("steps", "used")),
     "ablations": (ablations.VERSION, ablations.measure, ("steps", "ablated")),
 }

@@ -9,12 +9,14 @@ from statistics import fmean
 from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
-from papers.styled import ablations
+from papers.styled import ablations, references
 from papers.styled.cells import PARASOL, WAYS
 from papers.styled.study import METRICS
 from papers.sure import Estimate, clustered, clustered_difference
 
 COLOURED = f"{PARASOL}, colour step"
+COMPARED = ("unchanged", PARASOL)
+"""Methods whose distance to the style image is compared with that of the true drawing."""
 DIVERSE = 0.25
 """Smallest LPIPS between images of one content, relative to that between different contents in the same style."""
 
@@ -25,6 +27,7 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
         *_of_encoders(numbers["encoders"]),
         *_of_cells(numbers["cells"]),
         *_of_control(numbers["control"]),
+        _from_noise(numbers["from noise"]),
         *_of_uses(numbers["uses"]),
         *ablations.claims(numbers["ablations"]),
     ]
@@ -41,7 +44,13 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
         "A comparison holds if the difference, paired by cell, is significant at 5 %. ± is one standard error,",
         "clustered by emoji: cells of one emoji in several styles are not independent.",
     ]
-    for about, table in (("", whole), ("", some), ("Ablations of the training: ", numbers["ablations"])):
+    tables = (
+        ("", whole),
+        ("Reference images for the same ", numbers["references"]),
+        ("", some),
+        ("Ablations of the training: ", numbers["ablations"]),
+    )
+    for about, table in tables:
         if not table:
             continue
         first = next(iter(table.values()))
@@ -53,7 +62,15 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
             means = [clustered(found[metric], found["emoji"]) for metric in METRICS]
             cell = [f"{each.mean:.4f} ± {each.error:.4f}" for each in means]
             lines.append(f"| {name} | {' | '.join(cell)} |")
+        if table is numbers["references"]:
+            lines += ["", over_true_drawing(cells, table[references.TRUE])]
     return "\n".join([*lines, "", as_sentence(numbers), ""])
+
+
+def over_true_drawing(cells: Mapping[str, Mapping[str, list[Any]]], truth: Mapping[str, list[Any]]) -> str:
+    """A sentence on how much farther than the true drawing PARASOL and the content image are by `sifid`."""
+    found = {name: clustered_difference(cells[name]["sifid"], truth["sifid"], truth["emoji"]) for name in COMPARED}
+    return f"`sifid` minus that of the true drawing: {', '.join(f'{name} {each}' for name, each in found.items())}."
 
 
 def _of_encoders(numbers: Mapping[str, Any]) -> list[Claim]:
@@ -112,6 +129,15 @@ def _of_control(numbers: Mapping[str, Any]) -> list[Claim]:
         value = clustered(numbers["correlations"][parameter][metric], numbers["emoji"])
         found.append(Claim(text, f"{rising} of {parameter} and {metric}: {value}", value.negative))
     return found
+
+
+def _from_noise(numbers: Mapping[str, Any]) -> Claim:
+    value = clustered(numbers["correlations"]["content_mse"], numbers["emoji"])
+    return Claim(
+        "the content distance falls with g_y, in images from noise",
+        f"rank correlation of content_scale and content_mse: {value}",
+        value.negative,
+    )
 
 
 def _of_uses(numbers: Mapping[str, Any]) -> list[Claim]:

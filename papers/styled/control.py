@@ -1,11 +1,11 @@
-"""Control: effect of g_s, g_y and lambda on the distances of style and content."""
+"""Control: effect of g_s, g_y and lambda on the distances of style and content, and of g_y on images from noise."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from papers.styled.study import Numbers, Study, joined
+from papers.styled.study import Numbers, Study, generated, joined
 
-VERSION = 2
+VERSION, NOISE_VERSION = 2, 1
 SCALES = (0.0, 1.0, 2.0, 4.0, 7.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """lambda as a share of the steps."""
@@ -28,6 +28,26 @@ def measure(study: Study) -> Numbers:
     tables = {name: [joined(parts) for parts in each] for name, each in found.items()}
     per_cell = {name: correlations(each) for name, each in tables.items()}
     return {"tables": tables, "correlations": per_cell, "emoji": emoji}
+
+
+def from_noise(study: Study) -> Numbers:
+    """The effect of g_y on images from noise instead of from the inversion of the content image, as in `measure`.
+
+    The five images of a cell have the same noise.
+    """
+    emoji: list[str] = []
+    found: list[list[dict[str, list[float]]]] = [[] for _ in SCALES]
+    for cells in study.cells(study.size.controlled):
+        numbers = range(len(emoji), len(emoji) + len(cells.emoji))
+        emoji += cells.emoji
+        for value, parts in zip(SCALES, found, strict=True):
+            made = [
+                generated(study, cells.style, content, caption, [number], content_scale=value)[0]
+                for number, content, caption in zip(numbers, cells.contents, cells.captions, strict=True)
+            ]
+            parts.append(study.measured(cells, made))
+    table = [joined(parts) for parts in found]
+    return {"table": table, "correlations": correlations(table), "emoji": emoji}
 
 
 def correlations(table: list[dict[str, list[float]]]) -> dict[str, list[float]]:

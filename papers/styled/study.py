@@ -47,7 +47,7 @@ class Size:
     translated: int = 16
     controlled: int = 50
     known: int = 1000
-    used: int = 16
+    used: int = 48
     ablated: int = 200
 
     @classmethod
@@ -181,6 +181,26 @@ class Study:
         """Options of an edit by PARASOL towards the style of the cells."""
         style = {"style": {str(self.styles[cells.style]): 1.0}}
         return {"parasol": str(self.parasol), "residual": False, **self.encoders, **style, **more}
+
+
+def generated(
+    study: Study, style: str, content: Pixels, caption: str, seeds: Sequence[int], **more: Any
+) -> list[Pixels]:
+    """Images from noise, one per seed, under the descriptors of a style image and a content image.
+
+    Args:
+        study: the model and its PARASOL file.
+        style: the style, one of `STYLES`.
+        content: the content image.
+        caption: its caption.
+        seeds: seeds of the noise.
+        more: further options of the method.
+    """
+    path = study.folder / "content.png"
+    Image.fromarray(content).save(path)
+    images = {"style": {str(study.styles[style]): 1.0}, "content": {str(path): 1.0}}
+    method = ("parasol", {"parasol": str(study.parasol), "lam": 0, **images, **study.encoders, **more})
+    return study.model.generate(caption, seed=list(seeds), methods=[method], steps=study.size.steps).pixels
 
 
 def as_tensor(images: Sequence[Pixels]) -> Tensor:

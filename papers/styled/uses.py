@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from papers.styled.control import rank_correlation
-from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor
+from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor, generated
 
 VERSION = 4
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -71,8 +71,8 @@ def diversity(study: Study, cells: list[Cells]) -> Numbers:
         others = torch.tensor([each.emoji != one.emoji for each in contents])
         another = next(each for each in [*contents[number:], *contents] if each.emoji != one.emoji)
         seeds = list(range(5 * number, 5 * number + 5))
-        made = _generated(study, one.style, one, seeds[:4])
-        (different,) = _generated(study, one.style, another, seeds[4:])
+        made = generated(study, one.style, one.image, one.caption, seeds[:4])
+        (different,) = generated(study, one.style, another.image, another.caption, seeds[4:])
         similar = (_described(study, "content", made) @ every.T).mean(0)
         found["lpips"].append(_distance(study, combinations(made, 2)))
         found["lpips between contents"].append(_distance(study, ((each, different) for each in made)))
@@ -98,15 +98,6 @@ def _contents(cells: list[Cells]) -> list[_Content]:
         for each in cells
     ]
     return [content for row in zip_longest(*groups) for content in row if content is not None]
-
-
-def _generated(study: Study, style: str, content: _Content, seeds: list[int]) -> list[Pixels]:
-    """Images of a content in a style from noise, one per seed."""
-    path = study.folder / "content.png"
-    Image.fromarray(content.image).save(path)
-    images = {"style": {str(study.styles[style]): 1.0}, "content": {str(path): 1.0}}
-    method = ("parasol", {"parasol": str(study.parasol), "lam": 0, **images, **study.encoders})
-    return study.model.generate(content.caption, seed=seeds, methods=[method], steps=study.size.steps).pixels
 
 
 def _distance(study: Study, pairs: Iterable[tuple[Pixels, Pixels]]) -> float:

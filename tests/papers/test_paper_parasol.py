@@ -71,6 +71,7 @@ def test_claims_of_control_follow_the_correlations(sign):
     correlations = {"style_scale": table, "content_scale": table, "lam": table}
     found = claims._of_control({"correlations": correlations, "emoji": [*"abcd"]})
     assert [claim.holds for claim in found] == [sign < 0] * 3
+    assert claims._from_noise({"correlations": table, "emoji": [*"abcd"]}).holds == (sign < 0)
 
 
 def test_claims_of_encoders_and_uses():
@@ -98,6 +99,12 @@ def test_claims_of_the_ablations_follow_the_numbers(worse):
     assert (found.holds, "without L_s" in found.claim) == (worse, True)
     numbers |= {"without L_y": row(0.5, content_mse=0.9), "without M": row(0.5), "before the training": row(0.1)}
     assert [claim.holds for claim in ablations.claims(numbers)] == [worse, True, False]
+
+
+def test_distance_beyond_the_true_drawing_is_paired_by_cell():
+    cells = {"unchanged": row(0.5, sifid=3.0), PARASOL: row(0.5, sifid=5.0)}
+    sentence = claims.over_true_drawing(cells, row(0.5, sifid=1.0))
+    assert sentence == "`sifid` minus that of the true drawing: unchanged +2 ± 0, PARASOL +4 ± 0."
 
 
 def test_ablations_need_a_file_with_all_parts():

@@ -13,7 +13,7 @@ from PIL import Image
 
 import sfumato
 from papers.parasol import FIGURES
-from papers.styled import ablations, cells, claims, control, figures, uses
+from papers.styled import ablations, cells, claims, control, figures, references, uses
 from papers.styled.study import METRICS, STYLES, Cells, Size, Study
 from sfumato.metrics import Evaluator
 from sfumato.style.describers import Describers
@@ -105,6 +105,28 @@ def test_control_has_one_correlation_per_cell(study, monkeypatch):
     per_cell = found["correlations"]
     assert all(len(per_cell[name]["style_mse"]) == study.size.controlled for name in ("style_scale", "lam"))
     assert len(claims._of_control(found)) == 3
+
+
+def test_reference_images_have_the_style_of_their_cells(study):
+    found = references.measure(study)
+    assert set(found) == {references.TRUE, references.OTHER}
+    assert all(set(each) == {*METRICS, "emoji"} for each in found.values())
+    assert not any(found[references.TRUE]["target_mse"])
+    assert all(found[references.OTHER]["target_mse"])
+    assert len(found[references.OTHER]["sifid"]) == study.size.cells
+    cell = next(study.cells(2))
+    in_style = study.training.images[[row for row, name in enumerate([*STYLES, *STYLES]) if name == cell.style]]
+    for image in references._others(study, cell, np.random.default_rng(0)):
+        assert any(np.array_equal(image.transpose(2, 0, 1), each) for each in in_style)
+
+
+def test_content_scale_is_measured_on_images_from_the_same_noise(study, monkeypatch):
+    monkeypatch.setattr(control, "SCALES", (0.0, 0.0, 7.0))
+    found = control.from_noise(study)
+    first, second, last = (at["content_mse"] for at in found["table"])
+    assert first == second
+    assert all(one != other for one, other in zip(first, last, strict=True))
+    assert len(found["correlations"]["content_mse"]) == len(found["emoji"]) == study.size.controlled
 
 
 def test_ablations_are_edits_by_their_own_files_in_the_same_cells(study, tmp_path):
