@@ -46,7 +46,7 @@ class Estimate:
         return -self.mean > self.sure * self.error
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2g} ± {self.error:.1g}"
+        return f"{self.mean:+.2g} ± {float(f'{self.error:.1g}'):g}"
 
 
 def student(freedom: int) -> float:

@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from papers.sure import STUDENT, clustered, clustered_difference, difference, estimate, over_members, over_pairs, trend
+from papers.sure import (
+    STUDENT,
+    Estimate,
+    clustered,
+    clustered_difference,
+    difference,
+    estimate,
+    over_members,
+    over_pairs,
+    trend,
+)
 
 
 def test_clustered_error_of_single_samples_is_the_usual_error():
@@ -96,3 +106,8 @@ def test_mean_over_pairs_has_the_jackknife_error():
     found = estimate(over_pairs(rows))
     assert (found.mean, found.error) == pytest.approx((mean(range(n)), error))
     assert found.error == pytest.approx(2 * (n - 1) / (n - 2) * estimate(rows).error)
+
+
+@pytest.mark.parametrize(("error", "shown"), [(10.4, "10"), (0.26, "0.3"), (3e-5, "3e-05")])
+def test_errors_have_one_significant_digit(error, shown):
+    assert str(Estimate(42.3, error, 2.0)) == f"+42 ± {shown}"
