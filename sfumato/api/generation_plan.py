@@ -1,13 +1,25 @@
-"""The plan of a generation: its methods, and its batches with the shifts of each."""
+"""A checked generation: its methods, and its batches with the shifts of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sfumato.api.arguments import check_shifts, resolve
+from sfumato.api.arguments import (
+    as_list,
+    check_batch,
+    check_negative,
+    check_prompts,
+    check_seeds,
+    check_shifts,
+    height_and_width,
+    resolve,
+    spread,
+)
 from sfumato.api.composition import Composition, Named, as_named
+from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.group import at_once
 from sfumato.api.loaded import Loaded
 from sfumato.core.condition import Condition
@@ -61,41 +73,85 @@ def compose_generation(
     return Composition(tuple(found), tuple(shifts), params)
 
 
-def generation_batches(
-    model: Loaded,
-    params: GenerateParams,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    shape: tuple[int, int, int],
-    negative_prompt: str,
-    batch: int | None,
-    extra: Condition,
-    composition: Composition,
-) -> list[GenerationBatch]:
-    """Split a generation into batches, and encode the prompts and create the shifts of each.
+@dataclass(frozen=True, eq=False)
+class GenerationPlan:
+    """A checked generation of one or more images.
 
-    Args:
-        model: the model.
+    Attributes:
         params: parameters of the run.
         prompts: one per image.
         seeds: one per image.
         shape: shape (c, h, w) of one latent.
         negative_prompt: the negative prompt of classifier-free guidance.
-        batch: maximum number of rows per forward pass; None for the default.
         extra: maps, labels and tokens, one row per image; also used for the prediction under the negative prompt.
         composition: methods and shifts.
+        batches: the images in batches.
+    """
+
+    params: GenerateParams
+    prompts: list[str]
+    seeds: list[int]
+    shape: tuple[int, int, int]
+    negative_prompt: str
+    extra: Condition
+    composition: Composition
+    batches: list[GenerationBatch]
+
+
+def plan_generation(
+    model: Loaded,
+    prompts: Any,
+    *,
+    seed: Any,
+    size: int | tuple[int, int] | None,
+    negative_prompt: str,
+    maps: Tensor | None,
+    labels: Any,
+    tokens: Tensor | None,
+    methods: str | Sequence[Named],
+    shifts: Sequence[Shift],
+    batch: int | None,
+    options: Mapping[str, Any],
+) -> GenerationPlan:
+    """Check and plan a generation; the arguments are those of `Model.plan_generation`.
+
+    Raises:
+        BadInput: an argument is invalid; the message gives the allowed values.
+    """
+    network = model.network
+    check_batch(batch)
+    params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
+    seeds = check_seeds(as_list(seed))
+    texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
+    parts = read_extra(network, maps, labels, tokens)
+    count = max(len(seeds), len(texts), *(len(part) for part in parts.values()))
+    texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
+    if size is None and maps is not None:
+        size = maps.shape[3] * network.factor, maps.shape[2] * network.factor
+    shape = network.latent_shape(*height_and_width(network, size))
+    extra = extra_condition(network, parts, count, [shape[1:]])
+    composition = compose_generation(network, params, methods, shifts)
+    check_negative(network, composition.uses_negative, negative_prompt, [params.guidance_scale])
+    composition.check_run(network, [shape[1:]], texts, texts)
+    plan = GenerationPlan(params, texts, seeds, shape, negative_prompt, extra, composition, [])
+    return replace(plan, batches=_batches(model, plan, batch))
+
+
+def _batches(model: Loaded, plan: GenerationPlan, batch: int | None) -> list[GenerationBatch]:
+    """Split a generation into batches of at most `batch` rows; encode the prompts and create the shifts of each.
 
     Raises:
         BadInput: as `Composition.of` and `Composition.path`.
     """
+    params, shape, composition = plan.params, plan.shape, plan.composition
     size = shape[1] * model.network.factor, shape[2] * model.network.factor
     largest, path = at_once(shape, batch), composition.path(params.steps)
     kind = REFERENCE if composition.needs_reference else FROM_NOISE
     found = []
-    for first in range(0, len(prompts), largest):
-        texts, own = list(prompts[first : first + largest]), list(seeds[first : first + largest])
-        some = extra[first : first + largest]
-        guided = model.guided([params.guidance_scale] * len(texts), size, negative_prompt, some)
+    for first in range(0, len(plan.prompts), largest):
+        texts, own = plan.prompts[first : first + largest], plan.seeds[first : first + largest]
+        some = plan.extra[first : first + largest]
+        guided = model.guided([params.guidance_scale] * len(texts), size, plan.negative_prompt, some)
         condition = model.condition(texts, size, some)
         reference: dict[int, Tensor] = {}
         guided = replace(guided, network=WithSource(model.network, reference, condition))

@@ -10,11 +10,9 @@ from torch import Tensor
 from sfumato.api.arguments import (
     as_list,
     check_batch,
-    check_negative,
     check_prompts,
     check_seeds,
     given,
-    height_and_width,
     renamed,
     resolve,
     spread,
@@ -23,20 +21,18 @@ from sfumato.api.composition import Named, as_named, name_of
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.finding import compute_text_direction
-from sfumato.api.generating import generating
-from sfumato.api.generation_plan import compose_generation, generation_batches
+from sfumato.api.generation_plan import plan_generation
 from sfumato.api.group import padded_size
 from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting, outlines
 from sfumato.api.loaded import Loaded
 from sfumato.api.opening import opened
-from sfumato.api.plan import Plan, with_masks
+from sfumato.api.plan import Generation, Plan, with_masks
 from sfumato.api.resolution import Resolution, at_resolution, check_resolution
-from sfumato.api.result import Part, Result
-from sfumato.api.run import Run, finished
+from sfumato.api.result import Result
+from sfumato.api.run import Run, finished, started
 from sfumato.core.shift import Shift
-from sfumato.editing.generate import GenerateParams
 from sfumato.editing.registry import METHODS, Method
 from sfumato.errors import BadInput
 from sfumato.files import printable
@@ -336,7 +332,7 @@ class Model(Loaded):
         """Compute a text direction; see `sfumato.api.finding.compute_text_direction`."""
         return compute_text_direction(self, source, target)
 
-    def generate_steps(
+    def plan_generation(
         self,
         prompts: str | Sequence[str] = "",
         *,
@@ -353,10 +349,10 @@ class Model(Loaded):
         guidance_scale: float | None = None,
         eta: float | None = None,
         **options: Any,
-    ) -> Run[Result]:
-        """Generate images from prompts, yielding after every step.
+    ) -> Generation:
+        """Plan a generation of images from prompts: check all arguments. `plan.run()` runs it.
 
-        All arguments are checked before the first step. `generate` has the same arguments and returns the result.
+        Only text encoders are evaluated.
 
         Args:
             prompts: prompts of the images, one or several.
@@ -380,30 +376,17 @@ class Model(Loaded):
             options: only num_inference_steps, an alternative name of steps.
 
         Returns:
-            A run: iterate over it for progress, then read `result`.
+            A plan, which can be run or pickled.
 
         Raises:
             BadInput: an argument is invalid; the message gives the allowed values.
         """
-        network = self.network
-        check_batch(batch)
         options = given(options, steps=steps, guidance_scale=guidance_scale, eta=eta)
-        params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
-        seeds = check_seeds(as_list(seed))
-        texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
-        parts = read_extra(network, maps, labels, tokens)
-        count = max(len(seeds), len(texts), *(len(part) for part in parts.values()))
-        texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
-        if size is None and maps is not None:
-            size = maps.shape[3] * network.factor, maps.shape[2] * network.factor
-        shape = network.latent_shape(*height_and_width(network, size))
-        extra = extra_condition(self.network, parts, count, [shape[1:]])
-        composition = compose_generation(network, params, methods, shifts)
-        check_negative(network, composition.uses_negative, negative_prompt, [params.guidance_scale])
-        composition.check_run(network, [shape[1:]], texts, texts)
-        done: list[Part] = []
-        batches = generation_batches(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition)
-        work = generating(self, params, texts, seeds, shape, negative_prompt, extra, composition, batches, done)
-        return Run(network, work, done)
+        request: dict[str, Any] = {"seed": seed, "size": size, "negative_prompt": negative_prompt, "batch": batch}
+        request |= {"maps": maps, "labels": labels, "tokens": tokens, "methods": methods, "shifts": shifts}
+        planned = plan_generation(self, prompts, options=options, **request)
+        request = {name: part.cpu() if isinstance(part, Tensor) else part for name, part in request.items()}
+        return Generation(self, planned, {"prompts": prompts, **request, **options})
 
+    generate_steps = started(plan_generation, "generate_steps", Result)
     generate = finished(generate_steps)

@@ -1,4 +1,4 @@
-"""Plans of edits, which are checked once and can be run in this process, or pickled and run in another process."""
+"""Plans of edits and generations: checked once, and run in this process, or pickled and run in another process."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -7,8 +7,11 @@ from typing import Any, Protocol
 from sfumato import __version__
 from sfumato.api.edit_plan import EditPlan
 from sfumato.api.editing import edit_run, editing
+from sfumato.api.generating import generating
+from sfumato.api.generation_plan import GenerationPlan
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting
+from sfumato.api.loaded import Loaded
 from sfumato.api.reading import check_reading, reading
 from sfumato.api.result import Part, Result
 from sfumato.api.run import Progress, Run
@@ -20,6 +23,9 @@ class Planner(Protocol):
 
     def plan(self, images: Any, source: Any, target: Any, **options: Any) -> "Plan":
         """See `Model.plan`."""
+
+    def plan_generation(self, prompts: Any, **options: Any) -> "Generation":
+        """See `Model.plan_generation`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +68,30 @@ class Plan:
         return (yield from editing(inverted, self.edit, parts))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        network = self.sources.model.network
-        made = {"version": __version__, "model": network.fingerprint(), "reading": reading(network)}
-        return _unpickled, (made | {"request": self.request},)
+        return _pickled(self.sources.model, self.request)
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """A checked generation, created by `Model.plan_generation`; it can be pickled like a `Plan`.
+
+    Attributes:
+        model: the model.
+        plan: the checked generation.
+        request: the arguments of `Model.plan_generation`.
+    """
+
+    model: Loaded
+    plan: GenerationPlan
+    request: dict[str, Any]
+
+    def run(self) -> Run[Result]:
+        """Generate the images, yielding after every step."""
+        parts: list[Part] = []
+        return Run(self.model.network, generating(self.model, self.plan, parts), parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _pickled(self.model, self.request, generation=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +100,17 @@ class PickledPlan:
 
     Attributes:
         model: fingerprint of the model that the plan was created for.
-        request: the arguments of `Model.plan`.
+        request: the arguments of `Model.plan` or `Model.plan_generation`.
         reading: options for the interpretation of prompts with which that model was loaded (`sfumato.api.reading`).
+        generation: whether the plan is a `Generation` instead of a `Plan`.
     """
 
     model: str
     request: dict[str, Any]
     reading: dict[str, Any] = field(default_factory=dict)
+    generation: bool = False
 
-    def on(self, model: Any) -> Plan:
+    def on(self, model: Any) -> Plan | Generation:
         """Create the plan again for a loaded model.
 
         Args:
@@ -89,23 +118,30 @@ class PickledPlan:
                 plan was created for.
 
         Raises:
-            BadInput: the model differs in one of these; or as `Model.plan`.
+            BadInput: the model differs in one of these; or as `Model.plan` or `Model.plan_generation`.
         """
         if model.network.fingerprint() != self.model:
             raise BadInput(
                 "This plan was made for another model, or in another precision: load that model in that precision."
             )
-        check_reading(model.network, self.reading, "This plan", "plan the edit again")
+        check_reading(model.network, self.reading, "This plan", "make the plan again")
         planner: Planner = model
-        return planner.plan(**self.request)
+        return planner.plan_generation(**self.request) if self.generation else planner.plan(**self.request)
+
+
+def _pickled(model: Loaded, request: dict[str, Any], *, generation: bool = False) -> tuple[Any, ...]:
+    """What `pickle` stores of a plan."""
+    network = model.network
+    made = {"version": __version__, "model": network.fingerprint(), "reading": reading(network)}
+    return _unpickled, (made | {"request": request, "generation": generation},)
 
 
 def _unpickled(state: dict[str, Any]) -> PickledPlan:
     if state.get("version") != __version__:
         raise BadInput(
-            f"This plan was pickled by sfumato {state.get('version')} and this is {__version__}: plan the edit again."
+            f"This plan was pickled by sfumato {state.get('version')} and this is {__version__}: make the plan again."
         )
-    return PickledPlan(state["model"], state["request"], state.get("reading", {}))
+    return PickledPlan(state["model"], state["request"], state["reading"], state["generation"])
 
 
 def with_masks(plan: Plan) -> Plan:

@@ -171,6 +171,26 @@ def following(
         yield Progress(stage, part * each + done, parts * each, tuple(outputs), state, show)
 
 
+class Planned(Protocol[Outcome]):
+    """Protocol of a plan."""
+
+    def run(self) -> Run[Outcome]:
+        """Run the plan."""
+
+
+def started(
+    plan: Callable[Concatenate[Owner, Arguments], Planned[Outcome]], name: str, outcome: type[Outcome]
+) -> Callable[Concatenate[Owner, Arguments], Run[Outcome]]:
+    """Derive from a method that returns a plan the method `name` that returns the run of the plan."""
+
+    @wraps(plan)
+    def call(self: Owner, /, *args: Arguments.args, **options: Arguments.kwargs) -> Run[Outcome]:
+        return plan(self, *args, **options).run()
+
+    _derive(call, plan, name, f"As `{plan.__name__}`, but run the plan, yielding after every step.", Run[outcome])  # type: ignore[valid-type]
+    return call
+
+
 def finished(
     steps: Callable[Concatenate[Owner, Arguments], Run[Outcome]],
 ) -> Callable[Concatenate[Owner, Arguments], Outcome]:
@@ -180,10 +200,15 @@ def finished(
     def call(self: Owner, /, *args: Arguments.args, **options: Arguments.kwargs) -> Outcome:
         return steps(self, *args, **options).result
 
-    name = steps.__name__
-    call.__name__, call.__qualname__ = name.removesuffix("_steps"), steps.__qualname__.removesuffix("_steps")
-    call.__doc__ = f"As `{name}`, but return the result when all steps are done.\n\n        {steps.__doc__}"
     (outcome,) = get_args(steps.__annotations__["return"])
-    call.__annotations__ = steps.__annotations__ | {"return": outcome}
-    setattr(call, "__signature__", signature(steps).replace(return_annotation=outcome))  # noqa: B010
+    first = f"As `{steps.__name__}`, but return the result when all steps are done."
+    _derive(call, steps, steps.__name__.removesuffix("_steps"), first, outcome)
     return call
+
+
+def _derive(call: Any, origin: Callable[..., Any], name: str, first: str, outcome: Any) -> None:
+    """Give a method the signature and the docstring of another one, with a name, a first line and a return type."""
+    call.__name__, call.__qualname__ = name, f"{origin.__qualname__.rpartition('.')[0]}.{name}"
+    call.__doc__ = f"{first}\n\n        {origin.__doc__}"
+    call.__annotations__ = origin.__annotations__ | {"return": outcome}
+    call.__signature__ = signature(origin).replace(return_annotation=outcome)

@@ -137,7 +137,7 @@ def test_pickled_plan_of_another_version_or_model_is_refused(model, image, monke
     with pytest.raises(BadInput, match="made for another model"):
         pickle.loads(pickled).on(other)
     monkeypatch.setattr("sfumato.api.plan.__version__", "99.0")
-    with pytest.raises(BadInput, match=r"pickled by sfumato .* and this is 99\.0: plan the edit again"):
+    with pytest.raises(BadInput, match=r"pickled by sfumato .* and this is 99\.0: make the plan again"):
         pickle.loads(pickled)
 
 
@@ -167,3 +167,27 @@ def test_generate_accepts_shifts(model):
     assert moved.recipes[0]["methods"] == [{"shift": "Brighter"}]
     with pytest.raises(BadInput, match=r"shifts must be objects of sfumato\.core\.shift\.Shift, not 'brighter'"):
         model.generate("red cat", steps=2, size=64, shifts=["brighter"])
+
+
+def test_generation_is_planned_once(model, monkeypatch):
+    """The plan and both of its runs give the image of `generate`; the prompt is encoded once, the network not called."""
+    options = {"steps": 2, "size": 64, "seed": 3, "methods": [("objects", {"objects": "cat"})]}
+    wanted = model.generate("red cat", **options)
+    calls = model.network.count.calls
+    plan = model.plan_generation("red cat", **options)
+    assert model.network.count.calls == calls
+    for _ in range(2):
+        found = plan.run().result
+        assert np.array_equal(found.pixels[0], wanted.pixels[0])
+        assert found.recipes == wanted.recipes
+    with pytest.raises(BadInput, match="prompt-to-prompt edits images"):
+        model.plan_generation("red cat", methods="prompt-to-prompt")
+
+
+def test_pickled_generation_runs_on_another_model_instance(model, tiny_sd_folder, tiny_folder):
+    plan = model.plan_generation(["red cat", "dog"], steps=2, size=64, seed=[3, 4], shifts=[Brighter()])
+    back = pickle.loads(pickle.dumps(plan))
+    result = back.on(sfumato.load(tiny_sd_folder, "cpu")).run().result
+    assert np.array_equal(result.pixels, plan.run().result.pixels)
+    with pytest.raises(BadInput, match="made for another model"):
+        back.on(sfumato.load(tiny_folder("sd2"), "cpu"))
