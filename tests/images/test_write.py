@@ -182,19 +182,16 @@ def test_kill_during_writes_leaves_a_complete_file(tmp_path):
     writer = (
         "import sys, numpy as np\nfrom sfumato.images import write_image\n"
         "images = [np.random.default_rng(i).integers(0, 256, (400, 400, 3), dtype=np.uint8) for i in range(2)]\n"
+        "write_image(sys.argv[1], images[1])\n"
         "print('ready', flush=True)\n"
         "while True:\n    for image in images:\n        write_image(sys.argv[1], image)\n"
     )
-    found = False
     for attempt in range(5):
         with subprocess.Popen([sys.executable, "-c", writer, path], stdout=subprocess.PIPE) as process:
             process.stdout.readline()
             time.sleep(0.05 + 0.013 * attempt)
             process.kill()
-        if path.exists():
-            assert read_image(path).size == (400, 400)
-            found = True
-    assert found
+        assert read_image(path).size == (400, 400)
 
 
 def test_links_are_followed_and_umask_is_used(tmp_path):
