@@ -23,7 +23,7 @@ from sfumato.bench.settings import (
 )
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.parasol import ParasolParams
+from sfumato.options.parasol import ParasolParams
 from tests import tiny
 from tests.bench.small import OURS, SDEDIT
 from tests.models.lora_made import write_lora

@@ -14,9 +14,9 @@ from sfumato.cli import main
 from sfumato.errors import BadInput
 from sfumato.examples import examples
 from sfumato.images import read_image, read_recipe, write_image
-from sfumato.methods.parasol import ParasolParams
 from sfumato.metrics import Evaluator
 from sfumato.models.bundled import bundled_parasol
+from sfumato.options.parasol import ParasolParams
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import Parasol
 

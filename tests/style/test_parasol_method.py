@@ -14,8 +14,8 @@ from sfumato.api.sweep import sweep
 from sfumato.errors import BadInput
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
-from sfumato.methods.parasol import ParasolParams
 from sfumato.metrics import Evaluator
+from sfumato.options.parasol import ParasolParams
 from sfumato.options.weighted import parse_weighted, read_weighted, weighted_text
 from sfumato.style.tokens import Parasol
 from tests import tiny
@@ -151,7 +151,7 @@ def test_a_path_may_contain_commas():
 
 
 def test_descriptors_are_mixed_by_weight(api_model, options, describers, style_image, tmp_path):
-    from sfumato.methods.parasol import mixed
+    from sfumato.style.mixing import mixed
 
     tiny.tiny_image(24, 24, seed=8).save(tmp_path / "b.png")
     other = str(tmp_path / "b.png")
