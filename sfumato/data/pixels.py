@@ -42,13 +42,20 @@ def centred_drawing(image: Image.Image, bbox: tuple[int, int, int, int], size: i
     Returns:
         uint8 [3,size,size].
     """
+    left, top, right, bottom = centred_box(bbox, size)
+    drawing = on_white(image).resize((right - left, bottom - top), Image.Resampling.LANCZOS, box=bbox)
+    page = Image.new("RGB", (size, size), "white")
+    page.paste(drawing, (left, top))
+    return _channels_first(page)
+
+
+def centred_box(bbox: tuple[int, int, int, int], size: int) -> tuple[int, int, int, int]:
+    """Bounding box of a drawing in the image that `centred_drawing` makes of it."""
     left, top, right, bottom = bbox
     scale = size * CONTENT[0] / CONTENT[1] / max(right - left, bottom - top)
     width, height = (max(1, round(side * scale)) for side in (right - left, bottom - top))
-    drawing = on_white(image).resize((width, height), Image.Resampling.LANCZOS, box=bbox)
-    page = Image.new("RGB", (size, size), "white")
-    page.paste(drawing, ((size - width) // 2, (size - height) // 2))
-    return _channels_first(page)
+    left, top = (size - width) // 2, (size - height) // 2
+    return left, top, left + width, top + height
 
 
 def centre_square(image: Image.Image, size: int) -> np.ndarray:

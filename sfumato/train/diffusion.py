@@ -3,7 +3,8 @@
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    L = w(t) |target - f(x_t, t, c)|^2
 
 with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), min-SNR weighting w (Hang et al.
-2023; off by default), and caption dropout for classifier-free guidance (Ho and Salimans 2021).
+2023; off by default), caption dropout for classifier-free guidance (Ho and Salimans 2021), and a loss of the
+cross-attention maps (`sfumato.train.grounding`; off by default).
 """
 
 from dataclasses import dataclass, field
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from sfumato.core.condition import Condition
+from sfumato.data.scenes import Scenes
 from sfumato.errors import BadInput
 from sfumato.metrics.frozen import load_frozen
+from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.forward import forward
+from sfumato.models.taps import tapped
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes, settings_of
 from sfumato.train.conditioning import (
@@ -31,6 +35,7 @@ from sfumato.train.conditioning import (
 from sfumato.train.dataset import TrainingData, draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.export import assemble, export_pipeline
 from sfumato.train.frozen import load_autoencoder, refuse_other_config
+from sfumato.train.grounding import GroundedCaptions, grounding_loss
 from sfumato.train.latents import (
     SCALE,
     cached_latents,
@@ -134,7 +139,8 @@ class Denoising(nn.Module):
     """The U-Net, and the text encoder if it is trained, with the loss; forward(batch) -> (loss, scalars).
 
     The batch contains "x0" [b,c,h,w], "eps" [b,c,h,w], "t" [b] and the condition: token ids "ids" [b,n] if the text
-    encoder is trained, otherwise its last hidden states "tokens" [b,n,d].
+    encoder is trained, otherwise its last hidden states "tokens" [b,n,d]; with grounding also "words" and "masks" (see
+    `sfumato.train.grounding`).
 
     Args:
         unet: the denoising network.
@@ -162,9 +168,15 @@ class Denoising(nn.Module):
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
         target = eps if self.loss.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
         tokens = batch["tokens"] if self.text is None else self.text(batch["ids"]).last_hidden_state
-        output = forward(self.unet, x_t, t, Condition(tokens=tokens))
+        maps = RecordMaps(Layers(cross=True))
+        with tapped(self.unet, [maps] if self.loss.grounding else []):
+            output = forward(self.unet, x_t, t, Condition(tokens=tokens))
         error = (output.float() - target).square().mean((1, 2, 3))
-        return (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
+        loss, scalars = (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
+        if self.loss.grounding:
+            divergence = grounding_loss(maps.maps, batch["words"], batch["masks"], abar.flatten())
+            loss, scalars = loss + self.loss.grounding * divergence, scalars | {"grounding": divergence.detach()}
+        return loss, scalars
 
     def _weight(self, abar: Tensor) -> Tensor:
         """Min-SNR weight, [b]: min(SNR, gamma) / SNR for eps, min(SNR, gamma) / (SNR + 1) for v."""
@@ -209,6 +221,7 @@ class DiffusionTask:
         self.image_count = len(self.data)
         self.tokens = Tokens(self.tokenizer, ["", *self.data.texts()])
         self.weights = torch.as_tensor(self.data.sampling_weights())
+        self.grounded = self._grounded() if self.loss.grounding else None
         cache = folder / "cache"
         latents = cached_latents(self.autoencoder, self.data, cache)
         mean, std = kept_statistics(latents, cache, self.bound_to["encoder"], before)
@@ -237,6 +250,13 @@ class DiffusionTask:
             take_weights(unet, self.shape.start)
         return unet
 
+    def _grounded(self) -> GroundedCaptions:
+        if self.recipe.run.compile:
+            raise BadInput("loss.grounding reads attention maps, so run.compile cannot be used: leave run.compile out.")
+        if not isinstance(self.data, Scenes):
+            raise BadInput("loss.grounding needs the masks of scenes: set data.scenes, or leave loss.grounding out.")
+        return GroundedCaptions(self.data, self.tokens, self.unet.config.sample_size)
+
     def _bound_settings(self) -> dict[str, str]:
         """Entries of `bound_to` (see `binding`), without the statistics of the latents."""
         frozen = {"encoder": encoder_fingerprint(self.autoencoder)}
@@ -252,13 +272,21 @@ class DiffusionTask:
         eps = torch.randn(x0.shape, generator=generator)
         t = self.loss.draw(size, self.scheduler.config.num_train_timesteps, generator)
         dropped = torch.rand(size, generator=generator) < self.loss.condition_dropout
-        captions = draw_captions(self.data, rows, generator)
-        texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]
-        return {"x0": x0, "eps": eps, "t": t} | self._condition(texts)
+        captions, words = self._captions(rows, generator)
+        ids, _ = self.tokens(["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)])
+        batch = {"x0": x0, "eps": eps, "t": t} | (
+            {"tokens": self.encode(ids)} if self.shape.text.frozen else {"ids": ids}
+        )
+        if self.grounded is None:
+            return batch
+        kept = [[] if drop else some for some, drop in zip(words, dropped, strict=True)]
+        return batch | self.grounded.grounded(rows, ids, kept)
 
-    def _condition(self, texts: list[str]) -> Batch:
-        ids, _ = self.tokens(texts)
-        return {"tokens": self.encode(ids)} if self.shape.text.frozen else {"ids": ids}
+    def _captions(self, rows: Tensor, generator: torch.Generator) -> tuple[list[str], list[list[str]]]:
+        """Random captions, and with grounding the words of their objects."""
+        if self.grounded is None:
+            return draw_captions(self.data, rows, generator), []
+        return self.grounded.draw(rows, generator)
 
     @torch.no_grad()
     def encode(self, ids: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class DiffusionLoss(Timesteps):
         min_snr: gamma of the min-SNR weighting (5 in the paper); 0 weights all timesteps equally. With v-prediction its
             weight is close to 0 in the noisy half of the schedule, where the caption determines the content.
         condition_dropout: caption dropout, the probability of replacing a caption by the empty prompt.
+        grounding: weight of the loss that trains the cross-attention maps of an object's words to cover the object
+            (`sfumato.train.grounding`); requires scenes.
     """
 
     prediction: str = "v_prediction"
@@ -63,6 +65,7 @@ class DiffusionLoss(Timesteps):
     beta_end: float = ranged(0.02, above=0, below=1)
     min_snr: float = ranged(0.0, low=0)
     condition_dropout: float = ranged(0.1, low=0, high=1)
+    grounding: float = ranged(0.0, low=0)
 
 
 _DEFAULT_BETAS = DiffusionLoss.beta_start, DiffusionLoss.beta_end

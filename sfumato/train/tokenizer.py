@@ -69,6 +69,7 @@ class Tokens:
         self.tokenizer = tokenizer
         self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(known))}
         self.ids, self.mask = self._tokenise(list(self.rows))
+        self._words: dict[str, list[int]] = {}
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids and attention mask, int64 [b,context] each."""
@@ -78,6 +79,12 @@ class Tokens:
         ids[known], mask[known] = self.ids[rows], self.mask[rows]
         ids[~known], mask[~known] = self._tokenise([caption for caption in captions if caption not in self.rows])
         return ids, mask
+
+    def of(self, words: str) -> list[int]:
+        """Token ids of words inside a caption, without start and end token."""
+        if words not in self._words:
+            self._words[words] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
+        return self._words[words]
 
     def _tokenise(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         context = self.tokenizer.model_max_length

@@ -94,7 +94,7 @@ def test_captions_of_scenes():
 def test_varied_captions_use_every_pattern():
     boxes = [(0, 0, 10, 10), (20, 0, 30, 10)]
     draw = np.random.default_rng(0)
-    found = {varied(["fox", "car"], [["animal"], []], boxes, "red", "noto", draw) for _ in range(400)}
+    found = {varied(["fox", "car"], [["animal"], []], boxes, "red", "noto", draw)[0] for _ in range(400)}
     assert found == {
         f"{fox} {word} car on red{style}"
         for fox in ("fox", "animal") for word in ("and", "left of") for style in (", noto", "")

@@ -58,8 +58,8 @@ def varied(
     ground: str,
     style: str,
     generator: np.random.Generator,
-) -> str:
-    """Random caption of a scene.
+) -> tuple[str, list[str]]:
+    """Random caption of a scene, and the name or keyword of every object in it.
 
     At random it contains keywords instead of names, the relation of two objects, and no style.
 
@@ -74,8 +74,8 @@ def varied(
     words = [_word(*pair, generator) for pair in zip(names, keywords, strict=True)]
     style = "" if generator.random() < _UNSTYLED else style
     if len(words) == 2 and generator.random() < _RELATED:
-        return related(words, boxes, ground, style)
-    return caption(words, ground, style)
+        return related(words, boxes, ground, style), words
+    return caption(words, ground, style), words
 
 
 def _word(name: str, keywords: Sequence[str], generator: np.random.Generator) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.data.corpus import TABLE
 from sfumato.data.dataset import CaptionedImages
-from sfumato.data.pixels import open_drawing
+from sfumato.data.pixels import centred_box, open_drawing
 from sfumato.data.scenes.captions import caption, varied
 from sfumato.data.scenes.grounds import GROUNDS, lost_share
 from sfumato.data.scenes.layout import Box, arrange, check_count
@@ -96,10 +96,15 @@ class Scenes:
 
     def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
         """Caption of item `i`: the main one, or with a generator a random one (see `sfumato.data.scenes.captions`)."""
-        plan = self._plan(i - len(self.single_images)) if i >= len(self.single_images) else self._single(i)
+        if generator is not None:
+            return self.caption_and_words(i, generator)[0]
+        plan = self._plan_of(i)
+        return caption([self._names[row] for row in plan.rows], plan.ground, plan.style)
+
+    def caption_and_words(self, i: int, generator: np.random.Generator) -> tuple[str, list[str]]:
+        """A random caption of item `i`, and the name or keyword of every object in it, in the order of the objects."""
+        plan = self._plan_of(i)
         names, keywords = [self._names[row] for row in plan.rows], [self._keywords[row] for row in plan.rows]
-        if generator is None:
-            return caption(names, plan.ground, plan.style)
         return varied(names, keywords, plan.boxes, plan.ground, plan.style, generator)
 
     @property
@@ -131,6 +136,11 @@ class Scenes:
         objects = map(self._object, plan.rows, plan.boxes, masks)
         return Scene(image, plan.style, plan.ground, tuple(objects))
 
+    def masks(self, i: int) -> NDArray[np.bool_]:
+        """Masks of the objects in item `i`, bool [objects,size,size]."""
+        plan = self._plan_of(i)
+        return np.stack(compose([self._cutouts[row] for row in plan.rows], plan.boxes, plan.ground, self.size)[1])
+
     def _object(self, row: int, box: Box, mask: NDArray[np.bool_]) -> SceneObject:
         about = self._rows[row]
         return SceneObject(
@@ -138,8 +148,12 @@ class Scenes:
             file=about["file"], box=box, mask=mask,
         )  # fmt: skip
 
+    def _plan_of(self, i: int) -> _Plan:
+        alone = len(self.single_images)
+        return self._plan(i - alone) if i >= alone else self._single(i)
+
     def _single(self, row: int) -> _Plan:
-        return _Plan((row,), ((0, 0, self.size, self.size),), "", self._rows[row]["style"])
+        return _Plan((row,), (centred_box(self._rows[row]["bbox"], self.size),), "", self._rows[row]["style"])
 
     def _plan(self, i: int) -> _Plan:
         generator = np.random.default_rng([self.seed, i])
