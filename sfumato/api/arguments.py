@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from sfumato.api.prompts import check_texts
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.files import printable
@@ -102,13 +103,7 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
         BadInput: a prompt is not a string, is empty, exceeds the context of the text encoder or has no words; or a
             prompt is given for a model without text input.
     """
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise BadInput(f"The {name} must be text, not {prompt!r}.")
-        if network.takes_text and not empty and not prompt.strip():
-            raise BadInput(f"The {name} is empty: describe the image in a few words.")
-        if not network.takes_text and prompt.strip():
-            raise BadInput(f"{network.name or 'This model'} has no text input: leave the {name} empty.")
+    check_texts(prompts, name, empty=empty, takes_text=network.takes_text, model=network.name)
     for text_encoder in network.text_encoders:
         text_encoder.tokenize(prompts)
         for prompt in prompts:

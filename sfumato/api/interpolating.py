@@ -15,6 +15,7 @@ from sfumato.api.arguments import as_list, check_batch, check_prompts, resolve
 from sfumato.api.group import Group, at_once, decoded, encode, guided, padded_size
 from sfumato.api.inverting import outlines
 from sfumato.api.loaded import Loaded
+from sfumato.api.path_arguments import check_measured, check_one_size
 from sfumato.api.report import file_name, made_with, parameters, unit
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run, following
@@ -133,16 +134,7 @@ def interpolate_steps(
         BadInput: an argument is invalid; raised before the network is evaluated.
     """
     way = PathSettings(kind, frames, time, chunk=CHUNK if chunk is None else chunk)
-    for name, value, meaning in (
-        ("rank", rank, "the dimension of tangent spaces"),
-        ("chunk", chunk, "the batch size of products with the Jacobian"),
-    ):
-        if value is not None and kind != "geodesic" and not measure:
-            raise BadInput(f'{name} is {meaning}, which only the path "geodesic" and measure use: leave it out.')
-    if lpips is not None and not measure:
-        raise BadInput(
-            "lpips is the network of the perceptual length, which only measure uses: give both, or leave lpips out."
-        )
+    check_measured(kind, measure, rank, chunk, lpips)
     network, method = model.network, METHODS.find("ddim")
     check_batch(batch)
     if "skip" in options:
@@ -153,10 +145,7 @@ def interpolate_steps(
     if len(texts) != 2:
         raise BadInput(f"Give two prompts, one for each image, not {len(texts)}.")
     images = [read_image(each, max_pixels) for each in (first, second)]
-    sizes = [each.size for each in images]
-    if sizes[0] != sizes[1]:
-        a, b = (f"{width} x {height}" for width, height in sizes)
-        raise BadInput(f"A path needs two images of one size, not {a} and {b}: crop or scale one.")
+    check_one_size([each.size for each in images])
     if kind == "geodesic" or measure:
         f = BottleneckMap(network, 0, chunk=way.chunk)
         latent = torch.empty(1, *network.latent_shape(*padded_size(network, images[0].size)), device="meta")

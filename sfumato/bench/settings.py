@@ -20,7 +20,7 @@ from sfumato.api import Model
 from sfumato.api.arguments import check_seeds, resolve
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.models.folder import read_index
+from sfumato.models.index import read_index
 from sfumato.options.params import Params, options_of
 from sfumato.regular_files import content_hash
 from sfumato.text_files import read_toml
