@@ -98,7 +98,7 @@ class Format:
 
         try:
             check_header(path, self._give, _MOST_TENSORS)
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="np") as file:
                 return file.metadata() or {}
         except (SafetensorError, OSError, BadInput):
             return {}
@@ -115,3 +115,7 @@ class Format:
             raise BadInput(f"{name} is {self.what} of another version of sfumato: {self.remedy}.")
         kind = f" ({printable(stated):.50})" if stated.startswith(PREFIX) else ""
         raise BadInput(f"{name} is a safetensors file{kind}, but not {self.what}: {self._give}.")
+
+
+INVERSION = Format("sfumato.inversion.2", "an inversion", "invert the image again")
+"""The format of `sfumato.inversion.Inversion`, which can be recognised without importing torch."""

@@ -10,11 +10,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """End of an error message: "; did you mean 'skip'?" if a known name is similar, else "; choose from ..." or ".".
 
     Args:
-        name: the unknown name.
+        name: the unknown name. The dashes of flags are not compared, because short flags would be similar by them.
         known: the known names; they are listed if there are at most 20.
     """
     choices = list(known)
-    close = get_close_matches(name, choices, n=1)
+    bare = {each.lstrip("-"): each for each in choices}
+    close = get_close_matches(name.lstrip("-"), bare, n=1)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"; did you mean {bare[close[0]]!r}?"
     return f"; choose from {', '.join(choices)}." if len(choices) <= _MOST_NAMED else "."

@@ -4,33 +4,24 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from sfumato.api.prompts import check_texts
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.limits import LARGEST_SIDE
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
-from sfumato.options.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, scaled_skip
+from sfumato.options.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, options_of, scaled_skip
 
 Chosen = TypeVar("Chosen", bound=Params)
-DIFFUSERS_NAMES = {"num_inference_steps": "steps"}
-"""Alternative names of options, as in pipelines of diffusers."""
-OTHER_WORDS = {
-    "generator": "seed=N, one per image: noise is a function of the seed and not of a generator's state",
-    "strength": "skip=N, the noisiest steps that are left out: skip = steps (1 - strength)",
-    "num_images_per_prompt": "seed=[0, 1, 2], one result per seed",
-    "height": "size=(width, height)",
-    "width": "size=(width, height)",
-    "image": "the images as the first argument of invert",
-    "prompt": "prompts, the prompts as the first argument of generate and edit or the second of invert",
-    "mask_image": "mask=IMAGE",
-    "latents": "seed=N, or an inversion (invert, then edit)",
-    "output_type": "images (Pillow) or pixels (arrays) of the result",
-    "callback_on_step_end": "generate_steps, invert_steps or edit_steps, which yield after every step",
-    "cross_attention_kwargs": "sfumato.load(..., lora=(FILE, scale))",
-    "image_guidance_scale": "maps (sfumato.models.maps) with guidance_scale",
+_FIXED = {
+    "steps": "the number of steps",
+    "num_inference_steps": "the number of steps",
+    "seed": "the seed",
+    "resolution": "the resolution",
+    "tiles": "the use of tiles",
 }
-"""Options of diffusers' pipelines that are not supported, with the alternative."""
+"""Options of the inversion that an edit cannot change, in addition to those of its method."""
 
 
 def as_list(value: Any) -> list[Any]:
@@ -102,13 +93,7 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
         BadInput: a prompt is not a string, is empty, exceeds the context of the text encoder or has no words; or a
             prompt is given for a model without text input.
     """
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise BadInput(f"The {name} must be text, not {prompt!r}.")
-        if network.takes_text and not empty and not prompt.strip():
-            raise BadInput(f"The {name} is empty: describe the image in a few words.")
-        if not network.takes_text and prompt.strip():
-            raise BadInput(f"{network.name or 'This model'} has no text input: leave the {name} empty.")
+    check_texts(prompts, name, empty=empty, takes_text=network.takes_text, model=network.name)
     for text_encoder in network.text_encoders:
         text_encoder.tokenize(prompts)
         for prompt in prompts:
@@ -142,32 +127,21 @@ def check_run(
         params.check_run(network, size, pairs)
 
 
-def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace alternative names of options, as in diffusers, by the names of this package.
+def check_fixed(options: Mapping[str, Any], params: Params) -> None:
+    """Check that the options of an edit do not contain options of the inversion.
 
-    Raises:
-        BadInput: an option is given under both names, or is one of the unsupported `OTHER_WORDS`.
-    """
-    for theirs, ours in OTHER_WORDS.items():
-        if theirs in options:
-            raise BadInput(f"{theirs} is an option of diffusers; here, use {ours}.")
-    for theirs, ours in DIFFUSERS_NAMES.items():
-        if theirs in options and ours in options:
-            raise BadInput(f"{theirs} is another name for {ours}: give one of them.")
-    return {DIFFUSERS_NAMES.get(name, name): value for name, value in options.items()}
-
-
-def check_steps_fixed(options: Mapping[str, Any]) -> None:
-    """Check that the options of an edit do not contain the number of steps, under any of its names.
+    Args:
+        options: options of the caller.
+        params: parameters of the inversion.
 
     Raises:
         BadInput: they do.
     """
-    for name in ("steps", *DIFFUSERS_NAMES):
-        if name in options:
+    known = dict.fromkeys(options_of(type(params), "invert"), "it") | _FIXED
+    for name in options:
+        if name in known:
             raise BadInput(
-                f"{name}: the number of steps was fixed at inversion; leave {name} out, or invert the image again "
-                "with it."
+                f"{name}: {known[name]} was fixed at inversion; leave {name} out, or invert the image again with it."
             )
 
 
@@ -201,7 +175,6 @@ def resolve(
         BadInput: an option is unknown, a value is out of range, or a guidance scale is not 1 for a model without text
             input.
     """
-    given = renamed(given)
     check_names(given, params, stages, what)
     defaults = defaults_of(params, given, network.settings.get(section, {}))
     if not network.takes_text:
@@ -222,7 +195,6 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
         BadInput: as `resolve`; or an option or its file is another one than in the inversion, which was computed with
             it (`Params.inverts_with`).
     """
-    given = renamed(given)
     check_names(given, type(params), ("edit",), what)
     revised = dataclasses.replace(params, **given)
     if given:

@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from sfumato.api.arguments import check_run, check_shifts, check_steps_fixed, renamed, resolve, revise
+from sfumato.api.arguments import check_fixed, check_run, check_shifts, resolve, revise
 from sfumato.api.report import described_shift, parameters
+from sfumato.api.words_of_diffusers import renamed
 from sfumato.changes import Change, joined
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
@@ -176,8 +177,8 @@ def compose(
         BadInput: a method or option is unknown, a method does not accept the inversion, or a value is out of range.
     """
     check_shifts(shifts)
-    check_steps_fixed(options)
-    options = renamed(options)
+    check_fixed(options, params)
+    options = renamed(options, "edit")
     if wanted is None:
         revised = revise(network, params, options, f"edit by {method.name}")
         return Composition(((method, revised),), tuple(shifts), revised)
@@ -255,7 +256,7 @@ def _with_params(
     what = f"edit by {method.name}"
     for shared_name in set(own) & set(SHARED):
         raise BadInput(f"{shared_name} applies to the complete run: give it as an option of the edit, not of {name}.")
-    check_steps_fixed(own)
+    check_fixed(own, params)
     check_names(own, method.params, ("edit",), what)
     given = {n: v for n, v in shared.items() if n in options_of(method.params)} | dict(own)
     if method is bound:

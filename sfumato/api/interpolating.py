@@ -11,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.api.arguments import as_list, check_batch, check_prompts, resolve
+from sfumato.api.arguments import as_list, check_batch, check_prompts, given, resolve
 from sfumato.api.group import Group, at_once, decoded, encode, guided, padded_size
 from sfumato.api.inverting import outlines
 from sfumato.api.loaded import Loaded
+from sfumato.api.path_arguments import check_measured, check_one_size
 from sfumato.api.report import file_name, made_with, parameters, unit
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run, following
+from sfumato.api.words_of_diffusers import renamed
 from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
 from sfumato.core.state import StepEnd
@@ -41,6 +43,7 @@ from sfumato.inversion import invert_ddim
 from sfumato.methods.ddim import DDIMParams
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
 from sfumato.metrics import lpips as perceptual_distance
+from sfumato.models.checks import check_prompts_suffice
 
 RANK = 20
 """Default dimension of the tangent spaces of a geodesic."""
@@ -99,9 +102,15 @@ def interpolate_steps(
     chunk: int | None = None,
     batch: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    steps: int | None = None,
+    refine: int | None = None,
+    source_guidance_scale: float | None = None,
+    guidance_scale: float = 1.0,
     **options: Any,
 ) -> Run[Result]:
     """Interpolate between two images of the same size, yielding after every step.
+
+    All arguments are checked before the first step. `interpolate` has the same arguments and returns the result.
 
     Both images are inverted with DDIM, and a path is computed from one x_t to the other (Park et al., arXiv 2302.12469,
     section 4.2). Every point of the path is denoised under a linear interpolation of the two prompt embeddings with the
@@ -124,7 +133,12 @@ def interpolate_steps(
         chunk: maximum number of rows per pass of the Jacobian, which limits the memory; by default 16.
         batch: maximum number of rows per forward pass.
         max_pixels: width x height of the largest image that is read.
-        options: options of the method ddim: steps, refine, source_guidance_scale, guidance_scale (1 by default).
+        steps: number of steps of the inversion and of the run; by default that of the model for the method ddim, as
+            for the next two.
+        refine: fixed-point iterations of every step of the inversion.
+        source_guidance_scale: guidance scale of the inversion.
+        guidance_scale: guidance scale of the run.
+        options: only num_inference_steps, an alternative name of steps.
 
     Returns:
         A run; its result has one image per frame.
@@ -133,30 +147,20 @@ def interpolate_steps(
         BadInput: an argument is invalid; raised before the network is evaluated.
     """
     way = PathSettings(kind, frames, time, chunk=CHUNK if chunk is None else chunk)
-    for name, value, meaning in (
-        ("rank", rank, "the dimension of tangent spaces"),
-        ("chunk", chunk, "the batch size of products with the Jacobian"),
-    ):
-        if value is not None and kind != "geodesic" and not measure:
-            raise BadInput(f'{name} is {meaning}, which only the path "geodesic" and measure use: leave it out.')
-    if lpips is not None and not measure:
-        raise BadInput(
-            "lpips is the network of the perceptual length, which only measure uses: give both, or leave lpips out."
-        )
+    check_measured(kind, measure, rank, chunk, lpips)
     network, method = model.network, METHODS.find("ddim")
+    check_prompts_suffice(network, "interpolate")
     check_batch(batch)
     if "skip" in options:
         raise BadInput("Interpolation has no skip: time sets where in the run the latents are taken.")
-    options = {"guidance_scale": 1.0} | options | {"skip": 0}
+    run = {"steps": steps, "refine": refine, "source_guidance_scale": source_guidance_scale}
+    options = renamed(given(options, **run), "interpolate") | {"guidance_scale": guidance_scale, "skip": 0}
     params = resolve(network, DDIMParams, options, stages=("invert", "edit"), section="ddim", what="interpolation")
     texts = check_prompts(network, as_list(prompts), "prompt", empty=True)
     if len(texts) != 2:
         raise BadInput(f"Give two prompts, one for each image, not {len(texts)}.")
     images = [read_image(each, max_pixels) for each in (first, second)]
-    sizes = [each.size for each in images]
-    if sizes[0] != sizes[1]:
-        a, b = (f"{width} x {height}" for width, height in sizes)
-        raise BadInput(f"A path needs two images of one size, not {a} and {b}: crop or scale one.")
+    check_one_size([each.size for each in images])
     if kind == "geodesic" or measure:
         f = BottleneckMap(network, 0, chunk=way.chunk)
         latent = torch.empty(1, *network.latent_shape(*padded_size(network, images[0].size)), device="meta")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sfumato.api.arguments import given
 from sfumato.api.composition import Named
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.editing import edit_run
@@ -33,6 +34,7 @@ class Inverted(Sources):
         tokens: Tensor | None = None,
         methods: str | Sequence[Named] | None = None,
         shifts: Sequence[Shift] = (),
+        skip: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
         mask: Any = None,
         mask_words: str = "",
@@ -60,6 +62,8 @@ class Inverted(Sources):
                 inversion under the target prompt without any method. A method can edit inversions of all kinds that it
                 accepts, including those that were computed for another method.
             shifts: additional shifts (`sfumato.core.shift.Shift`), which are applied after those of the methods.
+            skip: number of first (noisiest) steps to skip; higher values preserve more of the image. By default that
+                of the inversion, as for guidance_scale.
             guidance_scale: guidance scale of the target prompt, one for all or one per result.
             mask: image files, Pillow images or arrays of the images' size, white where the edit applies; one for all
                 or one per result. Where the mask is black, the result is bit-identical to the source; grey levels blend
@@ -74,7 +78,7 @@ class Inverted(Sources):
             check: replay the source first, unless this has been done, and report
                 `reconstruction_latent_max_error`.
             negative_prompt: the negative prompt of classifier-free guidance.
-            options: other options of the edit, e.g. skip; options of the method only if `methods` is a single name or
+            options: other options of the edit; options of the method only if `methods` is a single name or
                 not given.
 
         Returns:
@@ -100,7 +104,7 @@ class Inverted(Sources):
             residual=residual,
             check=check,
             negative_prompt=negative_prompt,
-            options=options,
+            options=given(options, skip=skip),
         )
         return edit_run(self, plan)
 

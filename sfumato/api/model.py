@@ -13,7 +13,6 @@ from sfumato.api.arguments import (
     check_prompts,
     check_seeds,
     given,
-    renamed,
     resolve,
     spread,
 )
@@ -32,13 +31,13 @@ from sfumato.api.plan import Generation, Plan, with_masks
 from sfumato.api.resolution import Resolution, at_resolution, check_resolution
 from sfumato.api.result import Result
 from sfumato.api.run import Run, finished, started
+from sfumato.api.words_of_diffusers import renamed
 from sfumato.core.shift import Shift
 from sfumato.editing.registry import METHODS, Method
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image
 from sfumato.inversion import Inversion
-from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.pipelines import from_pipeline
 from sfumato.models.tiles import TiledModel
 from sfumato.options.params import Params, Stage, options_of
@@ -87,6 +86,11 @@ class Model(Loaded):
         resolution: Resolution = None,
         tiles: bool = False,
         steps: int | None = None,
+        eta: float | None = None,
+        source_guidance_scale: float | None = None,
+        exact: bool | None = None,
+        skip: int | None = None,
+        guidance_scale: float | None = None,
         **options: Any,
     ) -> Run[Inverted]:
         """Invert images under their source prompts, yielding after every step.
@@ -116,8 +120,15 @@ class Model(Loaded):
                 for images with more than twice the pixels of the training images, otherwise "full".
             tiles: evaluate the network in overlapping tiles of the size of the training images, with resolution "full"
                 or an integer (`sfumato.models.tiles`); not supported by methods that read features or attention maps.
-            steps: number of steps of the run (num_inference_steps in diffusers); by default that of the model.
-            options: other options of the method, e.g. eta, source_guidance_scale, exact.
+            steps: number of steps of the run (num_inference_steps in diffusers). For this and the following options,
+                see `sfumato methods METHOD`; not every method has all of them. The defaults are those of the model
+                folder or of the method.
+            eta: noise of a step, from 0 (DDIM) to 1 (DDPM).
+            source_guidance_scale: guidance scale of the source prompt.
+            exact: evaluate one timestep at a time, which is slower and makes the reconstruction more exact.
+            skip: default of the edits: number of first (noisiest) steps to skip.
+            guidance_scale: default of the edits: guidance scale of the target prompt.
+            options: other options of the method.
 
         Returns:
             A run: iterate over it for progress, then read `result`.
@@ -125,7 +136,8 @@ class Model(Loaded):
         Raises:
             BadInput: an argument is invalid; the message gives the allowed values.
         """
-        options = given(options, steps=steps)
+        run = {"steps": steps, "eta": eta, "source_guidance_scale": source_guidance_scale, "exact": exact}
+        options = renamed(given(options, **run, skip=skip, guidance_scale=guidance_scale), "invert")
         model = self._tiled(resolution) if tiles else self
         parts = read_extra(self.network, maps, labels, tokens)
         sources = model._sources(images, prompts, parts, method, seed, batch, max_pixels, resolution, options)
@@ -152,6 +164,11 @@ class Model(Loaded):
         max_pixels: int = MAX_PIXELS,
         resolution: Resolution = None,
         tiles: bool = False,
+        steps: int | None = None,
+        eta: float | None = None,
+        source_guidance_scale: float | None = None,
+        exact: bool | None = None,
+        skip: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
         mask: Any = None,
         mask_words: str = "",
@@ -165,8 +182,8 @@ class Model(Loaded):
         """Plan an inversion and an edit: read all files and check all arguments. `plan.run()` runs it.
 
         Only text encoders are evaluated. The arguments images, maps, labels, tokens, seed, batch, max_pixels,
-        resolution and tiles are those of `invert_steps`; arguments that are not listed below are those of
-        `Inverted.edit_steps`.
+        resolution, tiles, steps, eta, source_guidance_scale and exact are those of `invert_steps`; arguments that are
+        not listed below are those of `Inverted.edit_steps`.
 
         Args:
             images: as for `invert_steps`.
@@ -177,7 +194,8 @@ class Model(Loaded):
             target_tokens: `tokens` of `Inverted.edit_steps`.
             methods: name of a method, or a list as for `Inverted.edit_steps`; the first method determines the
                 inversion.
-            options: options of the inversion and of the run; if `methods` is a single name, also options of its edit.
+            options: other options of the inversion and of the run; if `methods` is a single name, also options of its
+                edit.
 
         Returns:
             A plan, which can be run or pickled.
@@ -185,7 +203,8 @@ class Model(Loaded):
         Raises:
             BadInput: an argument is invalid; the message gives the allowed values.
         """
-        options = renamed(options)
+        run = {"steps": steps, "eta": eta, "source_guidance_scale": source_guidance_scale, "exact": exact}
+        options = renamed(given(options, **run, skip=skip), "plan")
         several = [] if isinstance(methods, str) else as_named(methods)
         first = methods if isinstance(methods, str) else name_of(several[0]) if several else DEFAULT_METHOD
         known = METHODS.find(first).params
@@ -317,16 +336,8 @@ class Model(Loaded):
         model = self._tiled("full") if inversion.parameters.get("tiles") else self
         return opened(model, inversion, printable(path), images, batch, parts)
 
-    def interpolate(self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any) -> Result:
-        """Interpolate between two images; the arguments are those of `interpolate_steps`."""
-        return self.interpolate_steps(first, second, prompts, **options).result
-
-    def interpolate_steps(
-        self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any
-    ) -> Run[Result]:
-        """Interpolate between two images; see `sfumato.api.interpolating.interpolate_steps` for the options."""
-        check_prompts_suffice(self.network, "interpolate")
-        return interpolate_steps(self, first, second, prompts, **options)
+    interpolate_steps = interpolate_steps
+    interpolate = finished(interpolate_steps)
 
     def text_direction(self, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
         """Compute a text direction; see `sfumato.api.finding.compute_text_direction`."""
@@ -381,7 +392,7 @@ class Model(Loaded):
         Raises:
             BadInput: an argument is invalid; the message gives the allowed values.
         """
-        options = given(options, steps=steps, guidance_scale=guidance_scale, eta=eta)
+        options = renamed(given(options, steps=steps, guidance_scale=guidance_scale, eta=eta), "generate")
         request: dict[str, Any] = {"seed": seed, "size": size, "negative_prompt": negative_prompt, "batch": batch}
         request |= {"maps": maps, "labels": labels, "tokens": tokens, "methods": methods, "shifts": shifts}
         planned = plan_generation(self, prompts, options=options, **request)

@@ -25,11 +25,17 @@ _WEIGHTS = "|".join(
         rf"\)\s*:\s*{_DECIMAL}\s*\)",  # (a (word):1.4)
     )
 )
+_NAMES_WITH_PLUS = r"(?:disney|canal|paramount|discovery|google|espn|apple|lgbt\w*|notepad)\+"
+_BEFORE_TEXT = ("say", "says", "saying", "read", "reads", "reading", "word", "words", "text", "letters", "written")
+_NOT_SHOWN = "".join(f"(?<!{word} )" for word in _BEFORE_TEXT)
 _OTHER_WEIGHTS = "|".join(
     (
         r"\(\([^()]+\)\)|\{\{[^{}]+\}\}|\[\[[^\[\]]+\]\]",  # ((word)), {{word}}, [[word]]
         r"\)[+-]+|\)\d*\.\d+",  # (two words)+, (two words)1.4
-        r"(?<!\w)[^\W\d_]\w+(?:\+\+|--)[+-]*(?!\w)",  # word++, but not C++
+        r'(?<![\w"])"[^"]+"(?:\++|--+|\d*\.\d+)(?!\w)',  # "two words"+, but not "hi"- or 5"x7"
+        rf"(?<!\w)(?!(?i:{_NAMES_WITH_PLUS}))[^\W\d_]\w+(?:\+\+|--)[+-]*(?!\w)",  # word++, but not C++
+        rf"(?<![\w+-])(?!{_NAMES_WITH_PLUS})[a-z]{{3,}}\+(?=[\s,.;:]|$)",  # word+, but not Disney+, A+, 18+ or a+b
+        rf"{_NOT_SHOWN}\[(?!sic\])[a-z]+(?:[ ,-]+[a-z]+)*\]",  # [word], but not [EXIT], [1920] or a text that is shown
         r"::-?\d",  # word::2
     )
 )
@@ -44,6 +50,8 @@ _SYNTAX = (
      "prompts cannot change during the run: leave them out"),
     ("alternatives", re.compile(r"\[[^\[\]|]+(?:\|[^\[\]|]+)+\]|\{[^{}|]+(?:\|[^{}|]+)+\}|__[\w/-]+__"),
      "choose one and write it out"),
+    ("several prompts in one", re.compile(r"(?:\w{1,30}|[)\"'])\.(?:and|blend|swap)\("),
+     "write one prompt"),
     ("flags", re.compile(r"(?<!\S)--(?:ar|aspect|v|stylize|chaos|niji|no|q|seed|iw)(?!\w)"),
      "use the options of the command"),
 )  # fmt: skip

@@ -36,6 +36,8 @@ Item = TypeVar("Item")
 OF_INVERSION: Point = {"seed": 0, "resolution": None, "tiles": False}
 OF_EDIT: Point = {"mask_words": "", "mask_difference": False, "mask_threshold": None}
 """Arguments of the inversion and of the edit that the grid may contain in addition to parameters, with defaults."""
+OF_METHODS = ("steps", "eta", "source_guidance_scale", "exact", "skip", "guidance_scale")
+"""Arguments of `Model.plan` that are parameters of methods."""
 
 
 def sweep(
@@ -129,7 +131,7 @@ def _check_names(grid: Mapping[str, Any], fixed: Mapping[str, Any], named: set[s
     for name in grid:
         if name in fixed or name in named:
             raise BadInput(f"{name} is in the grid and fixed at the same time: give it once.")
-        if name in signature(Model.plan).parameters and name not in (*OF_INVERSION, *OF_EDIT, "guidance_scale"):
+        if name in signature(Model.plan).parameters and name not in (*OF_INVERSION, *OF_EDIT, *OF_METHODS):
             raise BadInput(f"{name} is the same for all settings of a sweep: take it out of the grid.")
 
 

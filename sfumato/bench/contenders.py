@@ -11,7 +11,8 @@ from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusi
 from PIL import Image
 from torch import Tensor
 
-from sfumato.models.folder import load_parts, read_index
+from sfumato.models.folder import load_parts
+from sfumato.models.index import read_index
 
 
 @dataclass(frozen=True)

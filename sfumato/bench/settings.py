@@ -18,9 +18,10 @@ from typing import Any
 
 from sfumato.api import Model
 from sfumato.api.arguments import check_seeds, resolve
+from sfumato.api.words_of_diffusers import renamed
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.models.folder import read_index
+from sfumato.models.index import read_index
 from sfumato.options.params import Params, options_of
 from sfumato.regular_files import content_hash
 from sfumato.text_files import read_toml
@@ -139,7 +140,7 @@ def resolved(setting: Setting, model: Model) -> Setting:
         params = resolve(
             model.network,
             method.params,
-            setting.params,
+            renamed(setting.params, "plan"),
             stages=("invert", "edit"),
             section=method.section,
             what=f"method {method.name}",

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from sfumato.cli.described import print_text_direction
-from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.model_flags import add_model, load_model
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, say
 from sfumato.errors import BadInput

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.metrics import add_evaluator
+from sfumato.cli.model_flags import add_model, load_model
 from sfumato.cli.outputs import refuse_links_out
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, print_table, say, shown

@@ -7,7 +7,16 @@ from dataclasses import Field, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.flags import add_option, add_options, check_options, files_of, flag_of, given_options, values_of
+from sfumato.cli.flags import (
+    add_option,
+    add_options,
+    check_options,
+    files_of,
+    flag_of,
+    given_options,
+    keeps_prompt,
+    values_of,
+)
 from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 
@@ -59,6 +68,11 @@ class Composed:
         """Raise BadInput for values out of range, before a model is loaded."""
         for method in self.methods:
             check_options(method.params, self._given(method))
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether the edit needs no target prompt, as in `sfumato.api.composition.Composition`."""
+        return any(keeps_prompt(method.params, self._given(method)) for method in self.methods)
 
     @property
     def files(self) -> list[str]:

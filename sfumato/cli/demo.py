@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.defaults import SHIPPED
-from sfumato.cli.flags import add_model, load_model, model_files
+from sfumato.cli.model_flags import add_model, load_model, model_files
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, print_table, say, shown

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.described import load_directions, print_delta, print_directions, print_text_direction
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, model_files, values_of
+from sfumato.cli.flags import add_options, check_options, given_options, values_of
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_image_and_notes, read_mask_of
+from sfumato.cli.model_flags import add_model, load_model, model_files
 from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inputs, remarks, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress

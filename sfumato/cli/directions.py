@@ -8,8 +8,9 @@ from pathlib import Path
 from sfumato.cli.banks import bank, bank_flags, text, text_flags
 from sfumato.cli.described import described, described_delta, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
-from sfumato.cli.flags import add_model, add_time, load_model, model_files
+from sfumato.cli.flags import add_time
 from sfumato.cli.inputs import check_saved
+from sfumato.cli.model_flags import add_model, load_model, model_files
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser, integer, real, size
 from sfumato.cli.progress import progress

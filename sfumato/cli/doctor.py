@@ -9,8 +9,8 @@ from typing import Any
 
 from sfumato import __version__
 from sfumato.cli.defaults import default_model
-from sfumato.cli.flags import add_model_name
 from sfumato.cli.methods import warn_of
+from sfumato.cli.model_flags import add_model_name
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.quiet import quiet_libraries
 from sfumato.cli.report import print_json, print_table, say

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.auto import about, add_auto, check_auto, check_source, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
-from sfumato.cli.flags import add_model, add_seeds, load_model, model_files, typed, typed_all
+from sfumato.cli.flags import add_seeds, typed, typed_all
 from sfumato.cli.given import Flags
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import (
@@ -22,6 +22,7 @@ from sfumato.cli.inputs import (
     read_mask_of,
     region_of,
 )
+from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
 from sfumato.cli.outputs import add_no_recipe, output_paths, paths_in, remark, remarks, save_all
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.recipe_files import image_file
@@ -31,6 +32,7 @@ from sfumato.cli.sources import Sources, read_image_sources, read_inversion
 from sfumato.cli.work import finish, finish_and_save, made_by, print_summary, summary
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.formats import INVERSION
 
 if TYPE_CHECKING:
     from sfumato.api import Result
@@ -99,7 +101,13 @@ def run(arguments: Namespace) -> None:
     mask, notes = _mask(arguments, found)
     notes = found.notes + notes
     check_source(arguments, found.prompts[0])
-    model = load_model(arguments)
+    fixed = found.inversion is not None
+    model = load_model(
+        arguments,
+        Texts("source prompt (--from)", found.prompts, empty=fixed or not methods.first.params.needs_text),
+        Texts("target prompt (--to)", found.targets, empty=methods.keeps_prompt),
+        Texts("negative prompt", [arguments.negative_prompt]),
+    )
     if arguments.recipe is not None:
         notes += note_other_model(arguments.recipe, model, arguments.max_pixels)
     edit = masks_of(arguments) | {"mask": mask, "residual": not arguments.no_residual}
@@ -220,13 +228,8 @@ def _alike(result: "Result", found: Sources) -> list[str]:
 
 def _method_in(words: Sequence[str]) -> str:
     """The method of the first saved inversion among the words; the default if there is no inversion."""
-    files = [word for word in words if is_inversion(word) and Path(word).is_file()]
-    if not files:
-        return DEFAULT_METHOD  # without importing torch
-    from sfumato.inversion import Inversion
-
-    for word in files:
-        if (header := Inversion.FORMAT.header(word)) is not None:
+    for word in words:
+        if is_inversion(word) and Path(word).is_file() and (header := INVERSION.header(word)) is not None:
             found = header.get("parameters") if isinstance(header, dict) else None
             return str(found.get("method", DEFAULT_METHOD)) if isinstance(found, dict) else DEFAULT_METHOD
     return DEFAULT_METHOD

@@ -1,107 +1,22 @@
 """Flags that several commands share, and flags derived from the parameters of a method."""
 
 import os
-from argparse import SUPPRESS, ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.defaults import DefaultModel, default_model, values_with
+from sfumato.cli.defaults import default_model, values_with
 from sfumato.cli.parser import CommandParser, Switch, before_dashes, integer, real
 from sfumato.cli.report import shown
 from sfumato.errors import BadInput
 from sfumato.files import printable
 
 if TYPE_CHECKING:
-    from sfumato.api import Model
     from sfumato.editing.registry import Method
     from sfumato.options.params import Params
 
 _MOST_SEEDS = 1000
-
-
-#: Options of the model that the help of the commands omits; `sfumato models --help` lists them.
-MODEL_OPTIONS: dict[str, dict[str, Any]] = {
-    "--lora": {"action": "append", "default": [], "metavar": "FILE[:SCALE]"},
-    "--textual-inversion": {"action": "append", "default": [], "metavar": "FILE[:WORD]"},
-    "--prompt-weights": {"action": "store_true"},
-    "--prompt-chunks": {"type": integer(1, 20), "default": 1, "metavar": "N"},
-    "--offload": {"action": "store_true"},
-}
-
-
-def add_model(parser: CommandParser, default: str | None = None) -> None:
-    """Add the model, its device and its precision, and the options that `sfumato models --help` explains.
-
-    Args:
-        parser: parser of the command.
-        default: the model without --model; None for the user's default model, or else the bundled one.
-    """
-    add_model_name(parser, "folder, file or hub id; more: `sfumato models --help`", default)
-    for flag, settings in MODEL_OPTIONS.items():
-        parser.add_argument(flag, **settings, help=SUPPRESS)
-    parser.add_argument("--config", metavar="FOLDER", help=SUPPRESS)
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--dtype", default="auto", metavar="NAME", help=SUPPRESS)
-
-
-def add_model_name(parser: CommandParser, text: str, default: str | None = None) -> None:
-    """Add the name of a model, with its default in the help."""
-    model = DefaultModel(default, "bundled") if default else default_model()
-    origin = "" if model.origin == "bundled" else f" ({model.origin})"
-    help = f"{text}; default {model.name}{origin}".replace("%", "%%")
-    parser.add_argument("--model", default=model.name, metavar="NAME", help=help)
-
-
-def load_model(arguments: Namespace) -> "Model":
-    """Load the model that the flags of `add_model` select.
-
-    Raises:
-        BadInput: there is no such model, file, device or precision (checked before torch is imported), or the model
-            cannot be used.
-    """
-    from sfumato.models.added_files import place_and_scale, place_and_word
-    from sfumato.models.names import check_precision, place_of
-
-    check_precision(arguments.dtype)
-    place_of(arguments.model)
-    for lora in arguments.lora:
-        place_and_scale(lora)
-    for inversion in arguments.textual_inversion:
-        place_and_word(inversion)
-    import sfumato
-    from sfumato.cli.quiet import quiet_libraries
-
-    quiet_libraries()
-    options = {flag.removeprefix("--").replace("-", "_") for flag in MODEL_OPTIONS}
-    return sfumato.load(
-        arguments.model,
-        arguments.device,
-        arguments.dtype,
-        config=arguments.config,
-        **{name: getattr(arguments, name) for name in options},
-    )
-
-
-def model_files(arguments: Namespace) -> list[str]:
-    """The files of the model that the flags of `add_model` select, which a command must not overwrite.
-
-    These are a model in one file or the weights of the components of a folder, LoRAs and textual inversions. A missing
-    model is reported by `load_model`.
-
-    Raises:
-        BadInput: there is no such LoRA or textual inversion.
-    """
-    from sfumato.models.added_files import place_and_scale, place_and_word
-    from sfumato.models.names import place_of
-
-    files = [place_and_scale(each)[0] for each in arguments.lora]
-    files += [place_and_word(each)[0] for each in arguments.textual_inversion]
-    with suppress(BadInput):
-        place = place_of(arguments.model)
-        files += [] if place is None else place.glob("*/*.safetensors") if place.is_dir() else [place]
-    return list(map(str, files))
 
 
 def add_time(parser: CommandParser) -> None:
@@ -220,6 +135,11 @@ def files_of(params: type["Params"], given: Mapping[str, Any]) -> list[str]:
         BadInput: an option cannot be read.
     """
     return list(_chosen(params, given).files)
+
+
+def keeps_prompt(params: type["Params"], given: Mapping[str, Any]) -> bool:
+    """Whether an edit with these options of a method needs no target prompt."""
+    return _chosen(params, given).keeps_prompt
 
 
 def _chosen(params: type["Params"], given: Mapping[str, Any]) -> "Params":

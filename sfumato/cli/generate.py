@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from sfumato.cli.composed import add_edit_options, edit_options
 from sfumato.cli.defaults import default_model, values_with
 from sfumato.cli.flags import (
-    add_model,
     add_options,
     add_seeds,
     check_distinct,
@@ -14,13 +13,12 @@ from sfumato.cli.flags import (
     depended_on,
     files_of,
     given_options,
-    load_model,
-    model_files,
     seeds_of,
     typed,
     typed_all,
 )
 from sfumato.cli.hints import hints
+from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
 from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, remarks
 from sfumato.cli.parser import CommandParser, size
 from sfumato.cli.report import print_json
@@ -78,7 +76,11 @@ def run(arguments: Namespace) -> None:
     keep = [path for name, options in own.items() for path in files_of(METHODS.find(name).params, options)]
     keep += model_files(arguments)
     paths = output_paths(arguments.out, len(pairs), size=arguments.size, keep=keep)
-    model = load_model(arguments)
+    model = load_model(
+        arguments,
+        Texts("prompt", arguments.prompts or [""], empty=False),
+        Texts("negative prompt", [arguments.negative_prompt]),
+    )
     work = model.generate_steps(
         [prompt for prompt, _ in pairs],
         seed=[seed for _, seed in pairs],

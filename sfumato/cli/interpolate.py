@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.flags import add_model, add_time, load_model, model_files
+from sfumato.cli.flags import add_time
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, read_image_and_notes
+from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
 from sfumato.cli.outputs import add_no_recipe, check_folder, refuse_inputs, refuse_links_out, remark, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, say
@@ -85,16 +86,19 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Interpolate, save the frames and print a summary."""
+    from sfumato.api.path_arguments import check_measured, check_one_size
     from sfumato.images import contact_sheet, write_image
     from sfumato.images.animation import write_animation
 
+    check_measured(arguments.path, arguments.measure, arguments.rank, arguments.chunk, arguments.lpips)
     images, notes = [], []
     for path in (arguments.first, arguments.second):
         image, remarks = read_image_and_notes(path, arguments.max_pixels, restores=False)
         images.append(image)
         notes += remarks
+    check_one_size([image.size for image in images])
     paths, sheet, animation = _outputs(arguments)
-    model = load_model(arguments)
+    model = load_model(arguments, Texts("prompt (--from)", arguments.prompts))
     options = {name: getattr(arguments, name) for name in ("steps", "refine", "guidance_scale")}
     work = model.interpolate_steps(
         arguments.first,

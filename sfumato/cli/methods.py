@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.defaults import values_with
-from sfumato.cli.flags import add_model_name, flag_of, shown_default
+from sfumato.cli.flags import flag_of, shown_default
+from sfumato.cli.model_flags import add_model_name
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, say

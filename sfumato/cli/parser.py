@@ -107,7 +107,8 @@ class CommandParser(argparse.ArgumentParser):
             known = self.flags()
             positional = [str(action.metavar) for action in self._actions if not action.option_strings]
             end = instead_of(unknown[0], {*known, *positional}) or self.hint(unknown[0])
-            self.error(f"unknown argument {unknown[0]!r}{end or suggestion(unknown[0], known).rstrip('.')}")
+            similar = suggestion(unknown[0].partition("=")[0], known).rstrip(".")
+            self.error(f"unknown argument {unknown[0]!r}{end or similar}")
         return arguments
 
 

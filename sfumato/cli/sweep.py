@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.composed import options_elsewhere
 from sfumato.cli.edit import DEFAULT_METHOD
 from sfumato.cli.flags import (
-    add_model,
     add_options,
     check_options,
     files_of,
     flag_of,
     given_options,
-    load_model,
-    model_files,
+    keeps_prompt,
     typed,
     values_of,
 )
@@ -34,6 +32,7 @@ from sfumato.cli.inputs import (
     region_of,
 )
 from sfumato.cli.metrics import add_evaluator, shown_score
+from sfumato.cli.model_flags import Texts, add_model, check_early, load_model, model_files
 from sfumato.cli.outputs import add_no_recipe, remark, remarks
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.progress import progress
@@ -115,6 +114,12 @@ def run(arguments: Namespace) -> None:
     folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
     files = [path for point in points for path in files_of(method.params, fixed | point)]
     folder.check([*inputs(arguments), *model_files(arguments), *dict.fromkeys(files)])
+    kept = all(keeps_prompt(method.params, fixed | point) for point in points)
+    check_early(
+        arguments,
+        Texts("source prompt (--from)", [arguments.source], empty=not method.params.needs_text),
+        Texts("target prompt (--to)", [arguments.target], empty=kept),
+    )
     front = _front(arguments)
     model = load_model(arguments)
     trials = _trials(model, arguments, grid, fixed | {"mask": mask})

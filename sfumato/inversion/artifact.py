@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.formats import Format
+from sfumato.formats import INVERSION, Format
 from sfumato.inversion.stored import ENTRIES, problems
 
 
@@ -38,7 +38,7 @@ class Inversion:
         names: names of the files of the images, without folders, one per image, or ().
     """
 
-    FORMAT: ClassVar[Format] = Format("sfumato.inversion.2", "an inversion", "invert the image again")
+    FORMAT: ClassVar[Format] = INVERSION
 
     kind: str
     x: Float[Tensor, "levels b c h w"]

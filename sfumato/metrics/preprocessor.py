@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.networks.configs import read_table
 from sfumato.networks.places import has
+from sfumato.networks.tables import read_table
 
 FILE = "preprocessor_config.json"
 _BICUBIC = 3  # Pillow's number

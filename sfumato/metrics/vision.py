@@ -13,7 +13,7 @@ from sfumato.errors import BadInput
 from sfumato.hooks import attach_hook
 from sfumato.metrics.frozen import load_frozen
 from sfumato.metrics.preprocessor import MOST_SIDE, read_statistics
-from sfumato.networks.configs import read_table
+from sfumato.networks.tables import read_table
 
 #: model_type of config.json -> class; for dual encoders the class of the image encoder.
 CLASSES: dict[str, type[Any]] = {

@@ -3,24 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNet2DModel, VQModel
+from diffusers import UNet2DConditionModel
 
 from sfumato.errors import BadInput
 from sfumato.models.codec import Autoencoder, Codec, PixelSpace
 from sfumato.models.conditioning import token_widths
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.index import SUPPORTED
 from sfumato.models.schedules import schedule_from_config
 from sfumato.models.text import TextEncoder
 from sfumato.networks.load import readable
 
-UNETS = (UNet2DConditionModel, UNet2DModel)
-AUTOENCODERS = (AutoencoderKL, VQModel, AutoencoderTiny)
 #: Largest height or width of a latent; published networks have at most 256.
 MOST_SIDE = 1024
-SUPPORTED = (
-    "Stable Diffusion 1.x, 2.x and XL, their inpainting and InstructPix2Pix variants, and pixel-space or latent "
-    "UNet2DModel and UNet2DConditionModel pipelines"
-)
 
 
 def assemble(

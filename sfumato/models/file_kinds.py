@@ -51,7 +51,7 @@ def check_complete(path: Path, names: Collection[str]) -> None:
     Raises:
         BadInput: it is not; the message describes the file and the remedy.
     """
-    with safe_open(path, "pt") as stored:
+    with safe_open(path, "np") as stored:
         stated = (stored.metadata() or {}).get("format", "")
     if stated.startswith(PREFIX):
         kind = printable(stated.split(".")[1])
@@ -113,7 +113,7 @@ def stated_schedule(path: Path, names: Collection[str]) -> dict[str, Any]:
             f"{printable(path)} was trained with the noise levels of EDM (it contains edm_ settings), which cannot be "
             "used: give a model of the Stable Diffusion 1.x, 2.x or XL kind."
         )
-    with safe_open(path, "pt") as stored:
+    with safe_open(path, "np") as stored:
         about: Mapping[str, str] = stored.metadata() or {}
     found: dict[str, Any] = {}
     kinds = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}

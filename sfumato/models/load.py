@@ -6,14 +6,15 @@ from pathlib import Path
 import torch
 
 from sfumato.devices import pick_device
-from sfumato.errors import BadInput
 from sfumato.hub import from_hub
 from sfumato.models.added_files import GivenInversion, GivenLora
 from sfumato.models.bundled import BundledModel, bundled_path, list_models
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.folder import PARTS, load_folder
+from sfumato.models.folder import load_folder
+from sfumato.models.index import PARTS
 from sfumato.models.lora import fuse
 from sfumato.models.lora_files import read_loras
+from sfumato.models.model_files import check_config
 from sfumato.models.names import PICKLES, is_single_file, place_of
 from sfumato.models.offload import check_offload
 from sfumato.models.precision import pick_dtype
@@ -81,13 +82,10 @@ def _load(
     name = str(name_or_path)
     path = Path(name_or_path).expanduser()
     found = place_of(name)
+    check_config(name, found, config)
     if found is not None and is_single_file(path):
         folder = None if config is None else Path(config).expanduser()
         return load_single_file(found, folder, name=name, device=place, dtype=precision)
-    if config is not None:
-        raise BadInput(
-            f"--config (in Python: config=) is for a single .safetensors file, which {name} is not; leave it out."
-        )
     return load_folder(_download(name) if found is None else found, name=name, device=place, dtype=precision)
 
 

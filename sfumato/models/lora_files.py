@@ -1,13 +1,6 @@
-"""Read the weight changes in LoRA files.
-
-There are two families of tensor names: those of diffusers and PEFT
-("unet.mid_block.attentions.0.proj_in.lora_A.weight", and
-".lora.down.", "_lora.down." and ".lora_linear_layer.down." in older files), and those of kohya-ss
-("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", for SDXL with the names of the original U-Net).
-"""
+"""Read the weight changes in LoRA files."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,28 +11,11 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.models.added_contents import lora_parts
 from sfumato.models.added_files import GivenLora, place_and_scale
 from sfumato.models.lora_metadata import AdapterMetadata
-from sfumato.networks.weights import single_file_weights
 from sfumato.regular_files import file_hash
 
-_PART = re.compile(
-    r"(?P<layer>.+?)[._](?P<down>lora_down|lora_A|lora\.down|lora_linear_layer\.down)(?:\.default)?\.weight"
-    r"|(?P<layer_>.+?)[._](?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.default)?\.weight"
-    r"|(?P<alpha>.+)\.alpha"
-)
-#: Substrings of tensor names that occur only in files of other adapter types.
-_OTHERS = {
-    "hada_w": "a LoHa",
-    "lokr_w": "a LoKr",
-    "dora_scale": "a DoRA",
-    "lora_magnitude_vector": "a DoRA",
-    "lora_mid": "a LoCon with Tucker decomposition",
-    ".oft_": "an OFT adapter",
-    "base_model.model.": "an adapter of PEFT without its configuration",
-}
-_LONGEST = 300
-"""Largest number of characters of a tensor's name."""
 _FIRST = {
     "lora_unet_": "unet_",
     "lora_te_": "text_encoder_",
@@ -109,27 +85,7 @@ def flattened(name: str) -> str:
 
 
 def _read_lora(path: Path, scale: float) -> Lora:
-    name = printable(path)
-    names = list(single_file_weights(path).shapes)
-    for mark, what in _OTHERS.items():
-        if any(mark in each for each in names):
-            raise BadInput(f"{name} is {what}, which is not supported: fuse it into a copy of its model with its tool.")
-    parts: dict[str, dict[str, str]] = {}
-    for each in names:
-        found = _PART.fullmatch(each)
-        if found is None or len(each) > _LONGEST:
-            raise BadInput(f"{name} is not a LoRA: it contains {each!r:.100}; give a LoRA for Stable Diffusion.")
-        kind = "alpha" if found["alpha"] else "down" if found["down"] else "up"
-        kinds = parts.setdefault(found["alpha"] or found["layer"] or found["layer_"], {})
-        if kind in kinds:
-            raise BadInput(
-                f"{name} is damaged: {kinds[kind]!r:.100} and {each!r:.100} are the same; download it again."
-            )
-        kinds[kind] = each
-    if broken := [layer for layer, kinds in parts.items() if not {"down", "up"} <= set(kinds)]:
-        raise BadInput(f"{name} is incomplete: {broken[0]!r:.100} lacks one of its matrices; download it again.")
-    if not parts:
-        raise BadInput(f"{name} contains no weights; download it again.")
+    name, parts = printable(path), lora_parts(path)
     with safe_open(path, "pt") as stored:
         metadata = AdapterMetadata(name, stored.metadata() or {}, list(parts))
         changes = [_change(stored, layer, kinds, metadata) for layer, kinds in parts.items()]

@@ -8,9 +8,9 @@ from accelerate.hooks import ModelHook, remove_hook_from_module
 from torch import nn
 
 from sfumato.errors import BadInput
-from sfumato.models.assemble import SUPPORTED, assemble
+from sfumato.models.assemble import assemble
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.folder import PARTS, UNSCALED, WITHOUT_EFFECT
+from sfumato.models.index import PARTS, SUPPORTED, UNSCALED, WITHOUT_EFFECT
 from sfumato.models.offload import is_offloaded
 
 _AUTOENCODERS = ("vae", "vqvae")

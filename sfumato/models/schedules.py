@@ -9,24 +9,13 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from sfumato.core.schedule import Schedule, Spacing
 from sfumato.errors import BadInput
+from sfumato.models.index import SCHEDULERS
 from sfumato.networks.configs import scheduler_settings
 from sfumato.networks.places import GIVE
 
 LEARNED = ("learned", "learned_range")
 # The beta schedules of DDIMScheduler, which computes abar here; DDPMScheduler has others.
 KNOWN = ("linear", "scaled_linear", "squaredcos_cap_v2")
-#: Scheduler classes that may occur in a folder; those of the last two lines are refused with the reason.
-SCHEDULERS = frozenset(
-    f"{name}Scheduler"
-    for name in (
-        "DDIM", "DDIMInverse", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep",
-        "DPMSolverMultistepInverse", "DPMSolverSDE", "DPMSolverSinglestep", "EulerAncestralDiscrete", "EulerDiscrete",
-        "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM", "LMSDiscrete", "PNDM", "RePaint", "SASolver",
-        "TCD", "UnCLIP", "UniPCMultistep",
-        "CMStochasticIterative", "CosineDPMSolverMultistep", "EDMDPMSolverMultistep", "EDMEuler",
-        "FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "IPNDM", "KarrasVe", "ScoreSdeVe", "ScoreSdeVp",
-    )
-)  # fmt: skip
 #: Largest number of training timesteps; nearly all networks have 1000.
 MOST_TIMESTEPS = 100_000
 

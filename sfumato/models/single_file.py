@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from sfumato.architectures import architecture_of
 from sfumato.core.noise import gaussian
 from sfumato.errors import BadInput
 from sfumato.libraries import quiet
@@ -18,12 +17,13 @@ from sfumato.models.assemble import assemble
 from sfumato.models.bundled import read_settings
 from sfumato.models.converted import CLIP, converted_shapes
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.file_kinds import check_complete, stated_schedule
-from sfumato.models.folder import NETWORKS, Index, load_part, read_index
+from sfumato.models.folder import NETWORKS, load_part
+from sfumato.models.index import Index, read_index
+from sfumato.models.model_files import find_architecture, read_checkpoint
 from sfumato.models.schedules import with_settings
 from sfumato.networks.differences import Differences, compare
 from sfumato.networks.load import CONFIG, readable, write_settings
-from sfumato.networks.weights import Weights, single_file_weights
+from sfumato.networks.weights import Weights
 
 #: Side of the latents of Stable Diffusion 2.x with v-prediction, 768 pixels; the other models have 512.
 SIDE_OF_V = 96
@@ -51,17 +51,10 @@ def load_single_file(
         BadInput: the file is not a checkpoint of a complete model, `config` is missing for an architecture that is not
             built in, or the checkpoint does not fit `config`.
     """
-    weights = single_file_weights(path)
-    check_complete(path, weights.shapes)
-    stated = stated_schedule(path, weights.shapes)
+    weights, stated = read_checkpoint(path)
     if config is not None:
         return _load(path, config, str(config), weights, stated, name, dtype).to(device, dtype)
-    architecture = architecture_of(weights.shapes)
-    if architecture is None:
-        raise BadInput(
-            f"{path} is not of the architecture of Stable Diffusion 1.x, 2.x or XL: give --config (in Python: config=) "
-            "with the diffusers folder of a model of the same architecture."
-        )
+    architecture = find_architecture(path, weights)
     with architecture.staged() as folder:
         words = f"the architecture of {architecture.words}"
         model = _load(path, folder, words, weights, stated, name, dtype).to(device, dtype)

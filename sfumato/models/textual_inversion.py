@@ -1,9 +1,4 @@
-"""Textual inversions: new words of a text encoder, each one or several embedding vectors (arXiv 2208.01618).
-
-There are three kinds of .safetensors files: one tensor under the word itself (diffusers), one tensor "emb_params", and
-the tensors "clip_l" and "clip_g" for the two text encoders of SDXL. The last two do not contain the word; by default it
-is the name of the file, as in the tools that write them.
-"""
+"""Textual inversions: new words of a text encoder, each one or several embedding vectors (arXiv 2208.01618)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +12,11 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.models.added_contents import embedding_word
 from sfumato.models.added_files import GivenInversion, place_and_word
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import TextEncoder
-from sfumato.networks.weights import single_file_weights
 from sfumato.regular_files import file_hash
-
-MOST_VECTORS = 75
-"""Largest number of vectors of a word: the number of text tokens in CLIP's context."""
-_NAMELESS = ({"emb_params"}, {"clip_l", "clip_g"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +54,7 @@ def read_textual_inversions(given: GivenInversion | Sequence[GivenInversion]) ->
 def _read(given: Any) -> TextualInversion:
     path, word = place_and_word(given)
     name = printable(path)
-    shapes = single_file_weights(path).shapes
-    keys = set(shapes)
-    if keys not in _NAMELESS and len(keys) != 1:
-        raise BadInput(f"{name} is not a textual inversion: it contains {len(keys)} tensors; give an embedding file.")
-    if any(
-        not 1 <= len(shape) <= 2 or not 1 <= (shape[0] if len(shape) == 2 else 1) <= MOST_VECTORS
-        for shape in shapes.values()
-    ):
-        raise BadInput(f"{name} is not a textual inversion of 1 to {MOST_VECTORS} vectors; give an embedding file.")
-    if len(counts := sorted({shape[0] if len(shape) == 2 else 1 for shape in shapes.values()})) > 1:
-        raise BadInput(
-            f"{name} is damaged: its two text encoders have {counts[0]} and {counts[1]} vectors for the word, not the "
-            "same number; download it again."
-        )
-    word = word or (path.stem if keys in _NAMELESS else next(iter(keys)))
-    if not word.strip() or len(word.split()) != 1 or len(word) > 100:
-        raise BadInput(f"{word!r:.100} cannot be a word of prompts: name another one, {path.name}:WORD.")
+    word, keys = embedding_word(path, word)
     with safe_open(path, "pt") as stored:
         vectors = [stored.get_tensor(key).float() for key in sorted(keys, reverse=True)]  # clip_l, then clip_g
     if not all(bool(torch.isfinite(each).all()) for each in vectors):

@@ -15,9 +15,10 @@ from transformers import CLIPTokenizer
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.libraries import quiet
-from sfumato.networks.configs import MOST, read_table
+from sfumato.networks.configs import MOST
 from sfumato.networks.load import readable
 from sfumato.networks.places import GIVE, has, model_file
+from sfumato.networks.tables import read_table
 from sfumato.text_files import read_text
 
 #: Limits: number of added tokens (textual inversions, for example), and characters per token.

@@ -17,8 +17,8 @@ from transformers import PreTrainedConfig
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.networks.places import GIVE, model_file
-from sfumato.text_files import read_json
+from sfumato.networks.places import GIVE
+from sfumato.networks.tables import read_table
 
 #: Largest absolute value of a number in a setting; published networks have smaller ones.
 MOST = 10_000_000
@@ -34,19 +34,6 @@ _LAYERS = re.compile("layers|blocks|depth")
 #: Settings that are not fields of the class: precisions, and those in older files of CLIP and Stable Diffusion.
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _BESIDE = ("text_config_dict", "vision_config_dict", "use_attention_mask")
-
-
-def read_table(path: Path, root: Path) -> dict[str, Any]:
-    """Read the object in a JSON file of a model folder.
-
-    Raises:
-        BadInput: this is not a regular file in `root`, not JSON, not an object, or too large or too deeply nested.
-    """
-    model_file(path, root)
-    table = read_json(path, GIVE)
-    if not isinstance(table, dict):
-        raise BadInput(f"{printable(path)} must contain one JSON object: {GIVE}.")
-    return table
 
 
 def diffusers_settings(kind: type[Any], path: Path, root: Path, tensors: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sfumato.networks.configs import diffusers_settings, transformers_settings
 from sfumato.networks.differences import Differences, compare, renamed, without_harmless
 from sfumato.networks.fits import check_fits, most_tensors
 from sfumato.networks.places import GIVE
-from sfumato.networks.weights import Weights, find_weights
+from sfumato.networks.weights import DIFFUSERS, TRANSFORMERS, Weights, find_weights
 
 CONFIG = "config.json"
 
@@ -46,7 +46,7 @@ def load_network(
             and leave out others).
     """
     root, transformer = root or folder, issubclass(kind, PreTrainedModel)
-    stem = "model" if transformer else "diffusion_pytorch_model"
+    stem = TRANSFORMERS if transformer else DIFFUSERS
     weights = find_weights(folder, stem, root)
     how: dict[str, Any] = {"trust_remote_code": False, "ignore_mismatched_sizes": True} if transformer else {}
     how |= {} if dtype is None else {"dtype": dtype}

@@ -15,6 +15,8 @@ from sfumato.networks.places import GIVE, has, model_file
 from sfumato.safetensors_files import check_header
 from sfumato.text_files import read_json
 
+DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
+"""Names of the weight files of the two libraries, without extensions."""
 #: Largest number of weight files of a network; the largest published networks have fewer than 200.
 MAX_FILES = 1000
 #: In sparse files above this size, at least one byte in 16 must be stored on the disk.
@@ -48,7 +50,7 @@ def find_weights(folder: Path, stem: str, root: Path) -> Weights:
 
     Args:
         folder: folder of the network.
-        stem: "diffusion_pytorch_model" or "model".
+        stem: `DIFFUSERS` or `TRANSFORMERS`.
         root: the model folder that the user named, which must contain all files.
 
     Raises:
@@ -85,7 +87,7 @@ def read_shapes(path: Path, root: Path) -> dict[str, tuple[int, ...]]:
     check_header(path, GIVE)
     _check_holes(path)
     try:
-        with safe_open(path, "pt") as stored:
+        with safe_open(path, "np") as stored:  # "pt" would import torch
             return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise BadInput(f"{printable(path)} is not a valid safetensors file ({first_line(error)}): {GIVE}.") from error

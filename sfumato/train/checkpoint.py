@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.files import explained, flush, printable, write_tensors, write_text
-from sfumato.networks.configs import read_table
+from sfumato.networks.tables import read_table
 from sfumato.networks.weights import read_shapes
 
 MARKER = "COMPLETE"

@@ -9,7 +9,7 @@ from transformers import CLIPTextModel
 
 from sfumato.errors import BadInput
 from sfumato.metrics.frozen import load_frozen
-from sfumato.networks.configs import read_table
+from sfumato.networks.tables import read_table
 from sfumato.train.binding import weights_fingerprint
 
 #: Values of a config that change the function of a network but not the shapes of its weights.

@@ -23,8 +23,8 @@ import torch
 import sfumato
 from sfumato.errors import BadInput
 from sfumato.files import explained, printable, write_text
-from sfumato.networks.configs import read_table
 from sfumato.networks.places import has
+from sfumato.networks.tables import read_table
 from sfumato.paths import check_inside
 from sfumato.regular_files import check_regular, open_regular
 from sfumato.text_files import MAX_LINE_BYTES, parse_json, read_json

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from sfumato.errors import BadInput
-from sfumato.models.folder import read_index
+from sfumato.models.index import read_index
 from sfumato.networks.weights import find_weights
 
 

@@ -216,7 +216,7 @@ BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--to", "", "--from", "red"), "target prompt is empty"),
+        (("--to", "", "--from", "red"), "target prompt (--to) is empty"),
         (("--to", "green", "--skip", 500), "skip must be between 0 and"),
         (("--to", "green " * 100), "token"),
         (("--to", "green", "--negative-prompt", "red " * 100), "token"),

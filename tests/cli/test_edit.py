@@ -92,7 +92,7 @@ def test_target_prompt_is_optional_for_colour_and_shift(sfumato, tiny_sd_folder)
     for method in (("colour", "--colour", "blue"), ("shift", "--right", 2)):
         run = sfumato(*words, "--method", *method, "--json")
         assert run.json["parameters"]["prompts"] == ["red apple"]
-    assert "target prompt is empty" in sfumato(*words, "--method", "ddim").refused()
+    assert "target prompt (--to) is empty" in sfumato(*words, "--method", "ddim").refused()
 
 
 def test_seeds_option_counts_up_from_seed(edit):

@@ -19,6 +19,17 @@ PLAIN = (
     "a cat and a dog, break of day",
     "50% blue | 50% red",
     "price < 3 and > 2",
+    "a+b, x + y, a cat + a dog",
+    "A+ grade, 18+ sign, AB- blood, S23+ phone",
+    "Disney+ logo, a disney+ logo, Canal+, an LGBTQ+ flag",
+    "Notepad++ window, notepad++, g++",
+    "pre- and post-war, two- or three-legged, black- and white",
+    'he said "hi" - and a "hello" sign, a "why"- look',
+    'a 5"x7"+ print',
+    "a sign that says [exit], the word [open], a sign reading [closed]",
+    "a typo [sic], a photo [1920], [Unsplash]",
+    "a cat.and a dog (both), the end. And more (or less)",
+    "a blend (mixed) of red and blue, swap (meet)",
     "",
 )
 SYNTAX = {
@@ -47,6 +58,17 @@ SYNTAX = {
     "a (red:1.) cat": "(red:1.)",
     "((a cat:1.2) on a mat:1.1)": "(a cat:1.2)",
     "(a cat (blue):1.3)": "):1.3)",
+    "blue+ hat": "blue+",
+    "a hat, fluffy+, red": "fluffy+",
+    'a "blue hat"+ on a cat': '"blue hat"+',
+    'a "blue hat"--': '"blue hat"--',
+    'a "blue hat"1.3': '"blue hat"1.3',
+    "a [blue] hat": "[blue]",
+    "a [very blue, old] hat": "[very blue, old]",
+    '("a cat", "a dog").and()': ").and(",
+    '("blue sphere", "red cube").blend(0.25,0.75)': ").blend(",
+    "a cat.swap(dog) on a mat": "cat.swap(",
+    '("cat").swap("dog")': ").swap(",
 }
 
 
@@ -68,6 +90,7 @@ def test_prompt_weights_limit_notes_to_unsupported_syntax():
     note = prompt_note("a ((cat)) [cat|dog]", weighted=True)
     assert '"((cat))" (weights: write (word:1.4))' in note
     assert '"[cat|dog]" (alternatives' in note
+    assert '"[blue]" (weights: write (word:1.4))' in prompt_note("a [blue] hat", weighted=True)
 
 
 def test_each_kind_of_syntax_is_reported_once():

@@ -8,7 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
-from sfumato.cli.flags import MODEL_OPTIONS
+from sfumato.cli.model_flags import MODEL_OPTIONS
 from sfumato.examples import examples
 from tests import tiny
 from tests.models.lora_made import write_lora

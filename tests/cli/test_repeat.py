@@ -197,4 +197,4 @@ def test_another_method_does_not_get_the_source_prompt_as_target(edit):
     recoloured = ("--recipe", "out.png", "--method", "colour", "--colour", "blue", *FAST)
     assert edit(*recoloured, "--from", "green dog", "-o", "again.png").code == 0
     assert read_recipe("again.png")["prompt"] == "green dog"
-    assert "target prompt is empty" in edit("--recipe", "out.png", "--method", "ddim", "-o", "d.png").refused()
+    assert "target prompt (--to) is empty" in edit("--recipe", "out.png", "--method", "ddim", "-o", "d.png").refused()

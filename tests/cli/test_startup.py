@@ -1,5 +1,6 @@
 """Arguments and files are checked before torch is imported; every command runs in a fork of one small process."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,16 @@ from sfumato.train.registry import MODULES, TASKS
 from tests.tiny import tiny_image
 
 EDIT = ("edit", "photo.png", "--to", "green", "-o", "out.png")
+INDEX = b'{"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}'
+
+
+def weights(*names: str) -> bytes:
+    """A safetensors file with one number per name."""
+    header = {name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * n, 4 * n + 4]} for n, name in enumerate(names)}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(4 * len(names))
+
+
 #: Command line -> exit code.
 COMMANDS = {
     ("--help",): 0,
@@ -53,20 +64,102 @@ COMMANDS = {
     ("demo", "--only", "nosuch"): 2,
 }
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0f1e\nsize 4265146304\n"
+#: Content of the files of broken models.
+FILES = {
+    "pointer.safetensors": POINTER,
+    "page.safetensors": b"<!DOCTYPE html><html>Sign in</html>",
+    "empty.safetensors": b"",
+    "cut.safetensors": weights("model.diffusion_model.out.weight")[:-1],
+    "lora.safetensors": weights("a.lora_up.weight", "a.lora_down.weight"),
+    "half.safetensors": weights("a.lora_up.weight"),
+    "word.safetensors": weights("<toy>"),
+    "other.safetensors": weights("model.diffusion_model.out.weight", "first_stage_model.encoder.weight"),
+    "nothing/README.md": b"",
+    "fetched/model_index.json": POINTER,
+    "flux/model_index.json": b'{"transformer": ["diffusers", "FluxTransformer2DModel"]}',
+    "pixels/model_index.json": INDEX,
+    "pixels/scheduler/config.json": b"{}",
+    "pixels/unet/diffusion_pytorch_model.safetensors": weights("conv_in.weight"),
+    "parts/model_index.json": INDEX,
+    "pickled/model_index.json": INDEX,
+    "pickled/unet/diffusion_pytorch_model.bin": b"",
+}
+SWEEP = ("sweep", "photo.png", "--grid", "skip=1,2", "-o", "out")
+PATH = ("interpolate", "photo.png", "photo.png", "-o", "out")
+NO_TEXT = "pixels has no text input: leave the"
+#: Command line -> part of its error message.
+MESSAGES = {
+    ("edit", "photo.png", "-o", "out.png"): "The target prompt (--to) is empty",
+    (*EDIT, "--to", " "): "The target prompt (--to) is empty",
+    (
+        "edit",
+        "photo.png",
+        "-o",
+        "out.png",
+        "--method",
+        "colour",
+        "--method",
+        "ddim",
+        "--model",
+        "pointer.safetensors",
+    ): ("pointer.safetensors is a Git LFS pointer"),
+    (*EDIT, "--method", "prompt-to-prompt"): "The source prompt (--from) is empty",
+    (*EDIT, "--from", "a", "--from", "b", "--to", "c", "--to", "d"): "give --from once for all 3 results",
+    (*EDIT, "--negative-prompt", "(red:11)", "--prompt-weights"): "must be from 0 to 10",
+    (*EDIT, "--model", "pixels"): f"{NO_TEXT} target prompt (--to) empty",
+    ("invert", "photo.png", "--from", "red", "-o", "out.safetensors", "--model", "pixels"): f"{NO_TEXT} source prompt",
+    ("invert", "photo.png", "-o", "out.safetensors", "--method", "pix2pix-zero"): "source prompt (--from) is empty",
+    SWEEP: "The target prompt (--to) is empty",
+    (*SWEEP, "--method", "colour", "--model", "page.safetensors"): "page.safetensors is a web page",
+    ("generate", "-o", "out.png"): "The prompt is empty",
+    ("generate", "red", "", "-o", "out.png"): "The prompt is empty",
+    (*PATH, "--from", "red", "green", "--model", "pixels"): f"{NO_TEXT} prompt (--from) empty",
+    (*PATH, "--rank", "3"): "rank is the dimension of tangent spaces",
+    ("interpolate", "photo.png", "wide.png", "-o", "out"): "not 30 x 22 and 31 x 22",
+    ("style", "photo.png", "photo.png", "-o", "out.png", "--from", "(red:11)", "--prompt-weights"): "from 0 to 10",
+    **{
+        (*EDIT, "--model", model): text
+        for model, text in {
+            "pointer.safetensors": "for a file of 4,265,146,304 bytes: run `git lfs pull`",
+            "page.safetensors": "is a web page (HTML)",
+            "empty.safetensors": "is empty (0 bytes)",
+            "cut.safetensors": "is cut short",
+            "lora.safetensors": "is a LoRA, not a complete model",
+            "word.safetensors": "is a textual inversion",
+            "other.safetensors": "is not of the architecture of Stable Diffusion",
+            "nothing": "has no model_index.json",
+            "fetched": "is a Git LFS pointer",
+            "flux": "it has transformer (FluxTransformer2DModel)",
+            "parts": "parts lacks its part unet",
+            "pickled": "contains pickled weights",
+        }.items()
+    },
+    (*EDIT, "--model", "other.safetensors", "--config", "nothing"): "nothing has no model_index.json",
+    (*EDIT, "--config", "pixels"): "--config (in Python: config=) is for a single .safetensors file",
+    (*EDIT, "--lora", "word.safetensors"): "is not a LoRA",
+    (*EDIT, "--lora", "half.safetensors"): "is incomplete",
+    (*EDIT, "--lora", "pointer.safetensors:0.5"): "is a Git LFS pointer",
+    (*EDIT, "--textual-inversion", "lora.safetensors"): "is not a textual inversion: it contains 2 tensors",
+    ("generate", "red", "-o", "out.png", "--model", "empty.safetensors"): "is empty (0 bytes)",
+}
+
 #: Runs each command line of argv[2:] in a fork, with stdout discarded; prints what went wrong.
 SCRIPT = """
-import ast, os, sys
+import ast, contextlib, io, os, sys
 sys.path.insert(0, sys.argv[1])
 import sfumato.cli
 for line in sys.argv[2:]:
-    words, wanted = ast.literal_eval(line)
+    words, wanted, message = ast.literal_eval(line)
     if (child := os.fork()) == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = sfumato.cli.main(words)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            code = sfumato.cli.main(words)
         heavy = [name for name in ("torch", "diffusers", "transformers") if name in sys.modules]
-        if code != wanted or heavy:
-            print(words, "ended with", code, "and imported", heavy, file=sys.stderr)
-        os._exit(bool(code != wanted or heavy))
+        failed = code != wanted or heavy or message not in said.getvalue()
+        if failed:
+            print(words, "ended with", code, "and imported", heavy, said.getvalue(), file=sys.stderr)
+        os._exit(bool(failed))
     if os.waitpid(child, 0)[1]:
         print("FAILED", words)
 """
@@ -77,7 +170,13 @@ def failed(tmp_path_factory):
     """Output of the process: the command lines that import a large library or end with an unexpected exit code."""
     folder = tmp_path_factory.mktemp("startup")
     tiny_image(30, 22).save(folder / "photo.png")
-    lines = [repr((list(words), code)) for words, code in COMMANDS.items()]
+    tiny_image(31, 22).save(folder / "wide.png")
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    before = sorted(folder.rglob("*"))
+    lines = [repr((list(words), code, "")) for words, code in COMMANDS.items()]
+    lines += [repr((list(words), 2, message)) for words, message in MESSAGES.items()]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), *lines],
         capture_output=True,
@@ -86,11 +185,11 @@ def failed(tmp_path_factory):
         env={**os.environ, "XDG_CONFIG_HOME": str(folder)},
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["photo.png"]
+    assert sorted(folder.rglob("*")) == before, done.stderr
     return done
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", [*COMMANDS, *MESSAGES], ids=" ".join)
 def test_no_large_library_is_imported(failed, words):
     assert f"FAILED {list(words)}" not in failed.stdout, failed.stderr
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import sfumato.architectures as architectures
 from sfumato.errors import BadInput
-from sfumato.models.folder import read_index
+from sfumato.models.index import read_index
 from sfumato.models.load import load_model
 from sfumato.models.single_file import predicts_v
 from sfumato.networks.clip_tokenizer import read_tokenizer
