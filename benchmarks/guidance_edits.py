@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.asyrp_loop import asyrp
 from benchmarks.contenders import Official, Ours
@@ -16,11 +17,15 @@ from benchmarks.rounds import Edits
 from benchmarks.task import make_task
 from sfumato.bench.contenders import Task
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.options.diffuseit import DiffuseITParams
+from sfumato.options.params import options_of
 from sfumato.shifts.delta_h import DeltaH
 
 SKIPPED = 0.4
 """Share of the steps that DiffuseIT skips."""
 T_EDIT, T_BOOST = 500, 200
+OF_TASK = ("steps", "guidance_scale")
+"""Options that are those of the task."""
 
 Pair = tuple[Callable[[], Edits], Callable[[], Edits]]
 """Functions that create sfumato's contender and that of the public loop."""
@@ -37,10 +42,9 @@ def contenders(task: Task, network: DiffusionModel, beside: Path) -> dict[str, P
     """Both contenders of every edit; the file of the delta-h is saved in the folder `beside`."""
     delta, path = delta_for(network, task.steps), beside / "delta_h.safetensors"
     delta.save(path)
-    options = {"skip": task.skip, "noise_augmentation": True}
     return {
         "diffuseit": (
-            partial(Ours, task, network, "diffuseit", **options),
+            partial(Ours, task, network, "diffuseit", **authors_options(task.skip)),
             partial(Official, task, network, DIFFUSEIT),
         ),
         "asyrp": (
@@ -48,6 +52,12 @@ def contenders(task: Task, network: DiffusionModel, beside: Path) -> dict[str, P
             partial(Official, task, network, asyrp(delta.on(network.device))),
         ),
     }
+
+
+def authors_options(skip: int) -> dict[str, Any]:
+    """All options of DiffuseIT, so that defaults of the model are not used in place of the authors' values."""
+    params = DiffuseITParams(skip=skip, noise_augmentation=True)
+    return {name: getattr(params, name) for name in options_of(DiffuseITParams) if name not in OF_TASK}
 
 
 def delta_for(network: DiffusionModel, steps: int) -> DeltaH:

@@ -26,6 +26,7 @@ def network(tiny_sd_folder):
 @pytest.fixture
 def both(network, tmp_path, monkeypatch):
     """sfumato's contender and that of the public loop, by the name of the edit; small networks compute the losses."""
+    monkeypatch.setitem(network.settings, "diffuseit", {"inversion": "edit-friendly", "loss_scale": 0.1, "resample": 1})
     save_clip(tmp_path / "clip")
     monkeypatch.setattr(evaluator, "SHIPPED", str(tmp_path / "clip"))
     monkeypatch.setattr(diffuseit_loop, "RESAMPLED", RUNS)
