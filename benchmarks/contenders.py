@@ -72,7 +72,7 @@ class SfumatoExact(Sfumato):
 class Official:
     """The loop of an official implementation, on a network of this package."""
 
-    def __init__(self, task: Task, network: DiffusionModel, loop: Loop) -> None:
+    def __init__(self, task: Task, network: DiffusionModel, loop: Loop[Any]) -> None:
         self.task, self.network, self.unet, self.loop = task, network, network.unet, loop
 
     @torch.no_grad()

@@ -50,7 +50,7 @@ class Edit:
 
     method: str
     inversion: str
-    loop: Loop
+    loop: Loop[Any]
 
     def options(self, task: Task, folder: Path) -> dict[str, Any]:
         """Options of the method in sfumato; skip 0 and no source guidance for deterministic inversions."""

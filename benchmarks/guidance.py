@@ -3,16 +3,18 @@
     python benchmarks/guidance.py --model emoji --threads 1 --page docs/papers/guidance_cost.md
     python benchmarks/guidance.py --memory
 
-The first command generates one image with each method. Both implementations use the same network, prompt and steps and
-alternate, so that other load on the machine affects both equally; medians and ratios of medians are printed. The loops
-are in `benchmarks/guidance_loops.py`. Rows of backward passes are counted separately. The second command counts the
-memory that one gradient step keeps for its backward pass at the size of Stable Diffusion 1.5, with and without gradient
-checkpointing (`benchmarks/guidance_memory.py`). `--quick` is a smoke test on a tiny random model.
+The first command generates one image with each method, and edits one image with DiffuseIT and Asyrp
+(`benchmarks/guidance_edits.py`), including its inversion. Both implementations use the same network, prompt and steps
+and alternate, so that other load on the machine affects both equally; medians and ratios of medians are printed. The
+loops are in `benchmarks/guidance_loops.py`, `diffuseit_loop.py` and `asyrp_loop.py`. Rows of backward passes are
+counted separately. The second command counts the memory that one gradient step keeps for its backward pass at the size
+of Stable Diffusion 1.5, with and without gradient checkpointing (`benchmarks/guidance_memory.py`). `--quick` is a smoke
+test on a tiny random model.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from benchmarks import guidance_edits
+from benchmarks.guidance_edits import Pair
 from benchmarks.guidance_loops import AttendAndExcite, Loop, Notebook, OneByOne, Scene
 from benchmarks.guidance_memory import as_table as memory_table
 from benchmarks.report import add_measuring, environment, measured, publish, table
@@ -124,15 +128,24 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return flags.parse_args(words)
 
 
-def run(scene: Scene, repeats: int) -> tuple[dict[str, tuple[Outcome, Outcome]], int]:
+def contenders(scene: Scene) -> dict[str, Pair]:
+    """Both contenders of every generation."""
+    return {
+        name: (partial(Ours, scene, methods), partial(Theirs, scene, kind, terms))
+        for name, (kind, terms, methods) in CASES.items()
+    }
+
+
+def run(contenders: Mapping[str, Pair], repeats: int, device: str) -> tuple[dict[str, tuple[Outcome, Outcome]], int]:
     """Measure both implementations alternately, after a warm-up round that also counts evaluations."""
-    pairs = {name: (Outcome(), Outcome()) for name in CASES}
+    pairs = {name: (Outcome(), Outcome()) for name in contenders}
     makers: dict[str, Callable[[], Edits]] = {}
     outcomes: dict[str, Outcome] = {}
-    for name, (kind, terms, methods) in CASES.items():
-        makers |= {name: partial(Ours, scene, methods), f"{name}, public": partial(Theirs, scene, kind, terms)}
-        outcomes |= dict(zip((name, f"{name}, public"), pairs[name], strict=True))
-    return pairs, rounds(warm_up(makers, outcomes, count), outcomes, repeats, scene.network.device.type)
+    for name, both in contenders.items():
+        names = (name, f"{name}, public")
+        makers |= dict(zip(names, both, strict=True))
+        outcomes |= dict(zip(names, pairs[name], strict=True))
+    return pairs, rounds(warm_up(makers, outcomes, count), outcomes, repeats, device)
 
 
 def as_table(pairs: dict[str, tuple[Outcome, Outcome]]) -> str:
@@ -169,11 +182,13 @@ def work(given: argparse.Namespace) -> None:
             given.model, given.repeats = str(Path(beside) / "tiny"), 1
         folder = model_folder(given.model)
         scene = Scene(load_model(folder, given.device), PROMPT, given.steps, given.guidance_scale)
-        pairs, done = run(scene, given.repeats)
+        task = guidance_edits.task_of(folder, given.steps, given.device)
+        both = contenders(scene) | guidance_edits.contenders(task, scene.network, Path(beside))
+        pairs, done = run(both, given.repeats, scene.network.device.type)
     height, width = scene.network.native_size
     headline = (
         f"{folder.name}, one image of {width} x {height} pixels, {scene.steps} steps, guidance scale "
-        f"{scene.guidance_scale:g}; {where['device']}, {where['threads']} threads, {where['cpu']}, "
+        f"{scene.guidance_scale:g} (edits: none); {where['device']}, {where['threads']} threads, {where['cpu']}, "
         f"load {where['load']:.1f}; torch {where['torch']}; median of {done}; sfumato / public loop, and their ratio."
     )
     everything = {

@@ -9,6 +9,7 @@ pix2pix-zero's inversion omits the first and the last step. pix2pix-zero's backw
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -58,12 +59,15 @@ class Scene:
         return self.skip if inversion.eta else 0
 
 
+Recorded = TypeVar("Recorded")
+
+
 @dataclass(frozen=True)
-class Loop:
+class Loop(Generic[Recorded]):
     """An official method: `invert` maps x_0 [1,c,h,w] to a recorded run, `edit` maps that to the edited x_0."""
 
-    invert: Callable[[Scene, Tensor], SequentialInversion]
-    edit: Callable[[Scene, SequentialInversion], Tensor]
+    invert: Callable[[Scene, Tensor], Recorded]
+    edit: Callable[[Scene, Recorded], Tensor]
 
 
 def invert_edit_friendly(scene: Scene, x0: Tensor) -> SequentialInversion:

@@ -1,7 +1,8 @@
 """Measurement rounds for the benchmarks of editing.
 
 The contenders alternate (A B C A B C ...), so that other load on the machine affects all equally. Network evaluations
-are counted by hooks on the U-Net: calls, total number of rows, and rows of backward passes.
+are counted by hooks on the U-Net: calls, total number of rows, and rows of backward passes. An evaluation of its
+decoder half alone, from a recorded encoder half, counts as a call.
 """
 
 import sys
@@ -81,10 +82,30 @@ def warm_up(
 
 def count(contender: Edits, outcome: Outcome) -> None:
     """Run one inversion and edit, and count its evaluations into `outcome`."""
-    with counted(contender.unet) as rows, carried_back(contender.unet) as backward:
+    unet = contender.unet
+    with counted(unet) as whole, decoded_again(unet) as halves, carried_back(unet) as backward:
         contender.invert()
         contender.edit()
+    rows = [*whole, *halves]
     outcome.calls, outcome.samples, outcome.backward = len(rows), sum(rows), sum(backward)
+
+
+@contextmanager
+def decoded_again(network: torch.nn.Module) -> Iterator[list[int]]:
+    """Rows of every evaluation of the decoder half alone, one number per evaluation.
+
+    These are the calls of the network's last layer that no completed call of the network contains.
+    """
+    with counted(network.get_submodule("conv_out")) as rows:
+
+        def complete(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+            rows.pop()
+
+        hook = network.register_forward_hook(complete)
+        try:
+            yield rows
+        finally:
+            hook.remove()
 
 
 @contextmanager

@@ -23,6 +23,15 @@ ACTING = {
 }
 """Options for methods that have no effect by default (`Params.needs`); for those that need a file see `acting`."""
 
+CHANGING = ACTING | {
+    "colour": {"amount": 0.3},
+    "diffuseit": {"resample": 2, "crops": 1},
+    "pix2pix-zero": {"cross_attention_guidance_amount": 1.0},
+    "prompt-to-prompt": {"blend": "cat"},
+    "pullback": {"gamma": 0.5, "boost": 0.5},
+}
+"""Options with which each method changes an edit of few steps by a small network, without those that need a file."""
+
 
 def acting(name, network, folder, steps, *, cells=(8, 8), factor=1.0):
     """Options with which a method acts on a network; {} for methods that act by default.

@@ -10,20 +10,11 @@ import torch
 from sfumato.editing.registry import METHODS
 from sfumato.inversion.registry import INVERSIONS
 from sfumato.options.params import options_of
-from tests.contract.composed import ACTING, IMAGES, RUN, SOURCE, STEPS, TARGET, Own, acting, refused
+from tests.contract.composed import CHANGING, IMAGES, RUN, SOURCE, STEPS, TARGET, Own, acting, refused
 from tests.metrics.test_text import save_clip
 
-OPTIONS = ACTING | {
-    "colour": {"amount": 0.3},
-    "diffuseit": {"resample": 2, "crops": 1},
-    "pix2pix-zero": {"cross_attention_guidance_amount": 1.0},
-    "prompt-to-prompt": {"blend": "cat"},
-    "pullback": {"gamma": 0.5, "boost": 0.5},
-}
-"""Options with which each method changes an edit of few steps by a small network.
-
-The fixture `trained` adds files to the options of asyrp, diffuseit and parasol.
-"""
+OPTIONS = dict(CHANGING)
+"""Options with which each method changes an edit; the fixture `trained` adds files for asyrp, diffuseit and parasol."""
 WORDS = ("attend-and-excite", "objects", "pix2pix-zero", "prompt-to-prompt", "self-guidance")
 PLACES = ("colour", "diffuseit", "pix2pix-zero", "plug-and-play", "prompt-to-prompt", "self-guidance")
 EXCLUSIVE = [
@@ -106,18 +97,6 @@ def check_composed(inverted_by, plain_edit, kind, names):
     by_itself = latents[-1]
     assert (together[1:] - by_itself).abs().max() <= 1e-2 * by_itself.abs().max()
     assert abs(result.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
-
-
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.params.needs])
-def test_methods_without_default_effect_act_with_options(inverted_by, name):
-    runs = [
-        inverted_by("edit-friendly", (0,)).edit_steps(TARGET[0], methods=[each], **RUN)
-        for each in (name, *named([name]))
-    ]
-    first, second = (next(run).state.x_prev for run in runs)
-    for run in runs:
-        run.close()
-    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("names", PAIRS, ids="+".join)
