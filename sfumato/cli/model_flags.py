@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.defaults import DefaultModel, default_model
 from sfumato.cli.parser import CommandParser, integer
+from sfumato.cli.progress import progress
 from sfumato.errors import BadInput
+from sfumato.files import printable
 
 if TYPE_CHECKING:
     from sfumato.api import Model
@@ -73,18 +75,20 @@ def load_model(arguments: Namespace, *texts: Texts) -> "Model":
         BadInput: there is no such model, file, device or precision, or the model or a prompt cannot be used.
     """
     check_early(arguments, *texts)
-    import sfumato
-    from sfumato.cli.quiet import quiet_libraries
-
-    quiet_libraries()
     options = {flag.removeprefix("--").replace("-", "_") for flag in MODEL_OPTIONS}
-    return sfumato.load(
-        arguments.model,
-        arguments.device,
-        arguments.dtype,
-        config=arguments.config,
-        **{name: getattr(arguments, name) for name in options},
-    )
+    with progress() as show:
+        show(0, None, f"loading {printable(arguments.model)}")
+        import sfumato
+        from sfumato.cli.quiet import quiet_libraries
+
+        quiet_libraries()
+        return sfumato.load(
+            arguments.model,
+            arguments.device,
+            arguments.dtype,
+            config=arguments.config,
+            **{name: getattr(arguments, name) for name in options},
+        )
 
 
 def model_files(arguments: Namespace) -> list[str]:

@@ -160,3 +160,12 @@ def test_remaining_time_is_estimated_from_finished_steps(monkeypatch):
     assert work._left(3, 4, 100.0) == ", about 10 s left"
     assert work._left(4, 4, 100.0) == ""
     assert work._left(9, 10, 100.0) == ""
+
+
+def test_loading_of_the_model_is_reported(sfumato, tiny_sd_folder, monkeypatch):
+    lines = []
+    monkeypatch.setattr(progress._Lines, "__call__", lambda self, done, total, text: lines.append(text))
+    words = ("--from", "red", "--to", "green", "-o", "out.png", "--steps", 2, "--model", tiny_sd_folder)
+    assert sfumato("edit", "photo.png", *words).code == 0
+    assert lines[0] == f"loading {tiny_sd_folder}"
+    assert lines[-1].startswith("edit ")
