@@ -207,7 +207,7 @@ def test_inversions_and_plans_need_equal_prompt_options(tiny_sd_folder, tmp_path
             other.open(tmp_path / "cat.safetensors")
         plan = pickle.loads(pickle.dumps(model.plan(tiny.tiny_image(), "red cat", "dog", steps=2)))
         plan.on(model)
-        with pytest.raises(BadInput, match=re.escape(f"This plan {sentence} plan the edit again.")):
+        with pytest.raises(BadInput, match=re.escape(f"This plan {sentence} make the plan again.")):
             plan.on(other)
 
 

@@ -82,6 +82,8 @@ def test_shipped_recipes_build_their_networks(path):
                 "x0": torch.empty(2, 4, 16, 16),
                 "eps": torch.empty(2, 4, 16, 16),
                 "tokens": torch.empty(2, 8, 192),
+                "words": torch.empty(2, 1, 8),
+                "masks": torch.empty(2, 1, 16, 16),
             }
             with torch.device("cpu"):
                 module = Denoising(unet, noise_scheduler(loss), loss).to("meta")
