@@ -280,7 +280,7 @@ class DiffusionTask:
         if self.grounded is None:
             return batch
         kept = [[] if drop else some for some, drop in zip(words, dropped, strict=True)]
-        return batch | self.grounded.grounded(rows, ids, kept)
+        return batch | self.grounded.targets(rows, ids, kept)
 
     def _captions(self, rows: Tensor, generator: torch.Generator) -> tuple[list[str], list[list[str]]]:
         """Random captions, and with grounding the words of their objects."""

@@ -49,7 +49,7 @@ class GroundedCaptions:
         drawn = [self.scenes.caption_and_words(row, varied) for row in rows.tolist()]
         return [caption for caption, _ in drawn], [words for _, words in drawn]
 
-    def grounded(self, rows: Tensor, ids: Tensor, words: Sequence[Sequence[str]]) -> Batch:
+    def targets(self, rows: Tensor, ids: Tensor, words: Sequence[Sequence[str]]) -> Batch:
         """The weights of the tokens of every object and its mask; both are 0 for objects that are not grounded.
 
         Args:

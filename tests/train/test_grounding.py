@@ -82,14 +82,14 @@ def test_weights_belong_to_the_tokens_of_the_words(task):
     rows = torch.arange(len(scenes))
     captions, words = grounded.draw(rows, step_generator(0, 0, 0))
     ids, _ = task.tokens(captions)
-    batch = grounded.grounded(rows, ids, words)
+    batch = grounded.targets(rows, ids, words)
     assert max(map(len, words)) > 1
     for caption, own, some, weights in zip(captions, ids, words, batch["words"], strict=True):
         assert caption.startswith(some[0])
         found = [task.tokenizer.decode(own[each > 0]).replace(" ", "") for each in weights[: len(some)]]
         assert found == [word.lower().replace(" ", "") for word in some]
         assert torch.equal(weights.sum(-1) > 0, torch.arange(grounded.most) < len(some))
-    dropped = grounded.grounded(rows[:1], task.tokens([""])[0], [[]])
+    dropped = grounded.targets(rows[:1], task.tokens([""])[0], [[]])
     assert not dropped["words"].any()
     assert not dropped["masks"].any()
 
