@@ -3,10 +3,12 @@
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    L = w(t) |target - f(x_t, t, c)|^2
 
 with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), min-SNR weighting w (Hang et al.
-2023; off by default), caption dropout for classifier-free guidance (Ho and Salimans 2021), and a loss of the
-cross-attention maps (`sfumato.train.grounding`; off by default).
+2023; off by default), caption dropout for classifier-free guidance (Ho and Salimans 2021), a loss of the
+cross-attention maps (`sfumato.train.grounding`; off by default), and skip dropout (`sfumato.train.skips`; off by
+default).
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +51,7 @@ from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
 from sfumato.train.seeds import step_generator
+from sfumato.train.skips import skips_dropped
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import Tokens
 
@@ -140,7 +143,7 @@ class Denoising(nn.Module):
 
     The batch contains "x0" [b,c,h,w], "eps" [b,c,h,w], "t" [b] and the condition: token ids "ids" [b,n] if the text
     encoder is trained, otherwise its last hidden states "tokens" [b,n,d]; with grounding also "words" and "masks" (see
-    `sfumato.train.grounding`).
+    `sfumato.train.grounding`), and with skip dropout "dropped" [b] (see `sfumato.train.skips`).
 
     Args:
         unet: the denoising network.
@@ -169,7 +172,8 @@ class Denoising(nn.Module):
         target = eps if self.loss.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
         tokens = batch["tokens"] if self.text is None else self.text(batch["ids"]).last_hidden_state
         maps = RecordMaps(Layers(cross=True))
-        with tapped(self.unet, [maps] if self.loss.grounding else []):
+        dropped = skips_dropped(self.unet, batch["dropped"]) if self.loss.skip_dropout else nullcontext()
+        with dropped, tapped(self.unet, [maps] if self.loss.grounding else []):
             output = forward(self.unet, x_t, t, Condition(tokens=tokens))
         error = (output.float() - target).square().mean((1, 2, 3))
         loss, scalars = (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
@@ -277,6 +281,8 @@ class DiffusionTask:
         batch = {"x0": x0, "eps": eps, "t": t} | (
             {"tokens": self.encode(ids)} if self.shape.text.frozen else {"ids": ids}
         )
+        if self.loss.skip_dropout:
+            batch["dropped"] = torch.rand(size, generator=generator) < self.loss.skip_dropout
         if self.grounded is None:
             return batch
         kept = [[] if drop else some for some, drop in zip(words, dropped, strict=True)]

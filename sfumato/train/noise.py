@@ -57,6 +57,8 @@ class DiffusionLoss(Timesteps):
         condition_dropout: caption dropout, the probability of replacing a caption by the empty prompt.
         grounding: weight of the loss that trains the cross-attention maps of an object's words to cover the object
             (`sfumato.train.grounding`); requires scenes.
+        skip_dropout: probability of setting the skip connections of a sample to 0 at all levels but the finest
+            (`sfumato.train.skips`).
     """
 
     prediction: str = "v_prediction"
@@ -66,6 +68,7 @@ class DiffusionLoss(Timesteps):
     min_snr: float = ranged(0.0, low=0)
     condition_dropout: float = ranged(0.1, low=0, high=1)
     grounding: float = ranged(0.0, low=0)
+    skip_dropout: float = ranged(0.0, low=0, below=1)
 
 
 _DEFAULT_BETAS = DiffusionLoss.beta_start, DiffusionLoss.beta_end
