@@ -1,5 +1,6 @@
 """`sfumato edit`, `invert` and `recipe`, on tiny models."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sfumato import text_files
 from sfumato.images import read
 from sfumato.images.recipe import read_recipe
 from sfumato.inversion import Inversion
@@ -309,9 +311,12 @@ def test_an_inversion_is_read_once(sfumato, tiny_sd_folder, monkeypatch, tiles):
     assert read == ["x.safetensors"]
 
 
-def test_everything_is_read_encoded_and_checked_once(edit, monkeypatch):
+def test_everything_is_read_encoded_and_checked_once(sfumato, tiny_sd_folder, monkeypatch):
     """The values of the options are checked before a model is loaded, then once more with the defaults of the model."""
     Image.new("L", (30, 22), 255).save("mask.png")
+    model = Path(shutil.copytree(tiny_sd_folder, "model"))
+    (model / "sfumato.json").write_text('{"edit": {"steps": 7}}')
+    monkeypatch.setattr(text_files, "SETTLED", 0)  # the file is new
     counts = Counter()
 
     def count(target, name, key):
@@ -324,11 +329,17 @@ def test_everything_is_read_encoded_and_checked_once(edit, monkeypatch):
         monkeypatch.setattr(target, name, counting)
 
     count(read, "_file", lambda source: [Path(source).name])
+    count(text_files, "read_bytes", lambda path, *_: [Path(path).resolve().relative_to(model.resolve())])
     count(conditioning, "encode", lambda text_encoders, prompts: prompts)
     count(EditFriendlyParams, "check", lambda params: ["check"])
-    run = edit("--mask", "mask.png", "--negative-prompt", "flat")
-    assert run.code == 0, run.err
-    assert counts == {"photo.png": 1, "mask.png": 1, "red apple": 1, "green apple": 1, "flat": 1, "": 1, "check": 2}
+    words = ("--from", "red apple", "--to", "green apple", "--mask", "mask.png", "--negative-prompt", "flat")
+    run = sfumato("edit", "photo.png", *words, "-o", "out.png", "--model", model, "--skip", 1, "--json")
+    assert run.json["parameters"]["steps"] == 7, run.err
+    files = {name: n for name, n in counts.items() if isinstance(name, Path)}
+    assert files.keys() >= {Path("sfumato.json"), Path("model_index.json")}
+    assert set(files.values()) == {1}
+    rest = {name: n for name, n in counts.items() if name not in files}
+    assert rest == {"photo.png": 1, "mask.png": 1, "red apple": 1, "green apple": 1, "flat": 1, "": 1, "check": 2}
 
 
 def test_incompatible_methods_are_rejected(sfumato, tiny_sd_folder):
