@@ -28,12 +28,13 @@ from benchmarks.report import add_measuring, environment, measured, publish, tab
 from benchmarks.rounds import seconds_of
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.conditioning import build_text_encoder
-from sfumato.train.diffusion import Denoising, DiffusionNetwork, build_unet
+from sfumato.train.denoising import Denoising
 from sfumato.train.loop import Run
 from sfumato.train.noise import DiffusionLoss, noise_scheduler
 from sfumato.train.recipe import OptimRecipe, Recipe, RunRecipe, fill, load_recipe
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import train_tokenizer
+from sfumato.train.unet import DiffusionNetwork, build_unet
 
 COLUMNS = ("samples/s", "seconds per step", "times the plain loop", "precision")
 QUICK = {"channels": (16, 32), "heads": (2, 4), "groups": 8, "text": {"width": 64, "layers": 1, "vocabulary": 600}}

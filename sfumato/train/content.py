@@ -20,21 +20,16 @@ from transformers import CLIPModel
 
 from sfumato.data.dataset import CaptionedImages
 from sfumato.errors import BadInput
+from sfumato.train.clip_loss import MAX_LOGIT_SCALE, contrastive_loss
 from sfumato.train.contrast import Grid, Labels, nearest_is_right, supervised_contrastive
 from sfumato.train.dataset import draw_pixels
-from sfumato.train.dual_encoder import (
-    MAX_LOGIT_SCALE,
-    DualEncoderLoss,
-    DualEncoderTask,
-    contrastive_loss,
-    jitter,
-)
+from sfumato.train.dual_encoder import DualEncoderLoss, DualEncoderTask
 from sfumato.train.processes import rows_of_all
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe
 from sfumato.train.registry import task
 from sfumato.train.task import Batch
-from sfumato.train.views import recoloured
+from sfumato.train.views import jitter, recoloured
 
 _NAMED = 0.8
 """Probability that a caption is the name of an emoji; otherwise it consists of up to `_KEYWORDS` keywords."""

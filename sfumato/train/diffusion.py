@@ -1,43 +1,25 @@
 """The second stage (Rombach et al., CVPR 2022, section 3.2-3.3): a text-conditioned U-Net in the frozen latent space.
 
-    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    L = w(t) |target - f(x_t, t, c)|^2
-
-with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), min-SNR weighting w (Hang et al.
-2023; off by default), caption dropout for classifier-free guidance (Ho and Salimans 2021), a loss of the
-cross-attention maps (`sfumato.train.grounding`; off by default), and skip dropout (`sfumato.train.skips`; off by
-default).
+The loss is that of `sfumato.train.denoising`, with caption dropout for classifier-free guidance (Ho and Salimans 2021).
 """
 
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextModel
+from diffusers import UNet2DConditionModel
+from torch import Tensor
 
-from sfumato.core.condition import Condition
 from sfumato.data.scenes import Scenes
 from sfumato.errors import BadInput
-from sfumato.metrics.frozen import load_frozen
-from sfumato.models.attention import Layers, RecordMaps
-from sfumato.models.forward import forward
-from sfumato.models.taps import tapped
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes, settings_of
-from sfumato.train.conditioning import (
-    TextEncoderRecipe,
-    bound_text,
-    build_text_encoder,
-    load_tokenizer,
-    refuse_partial_evaluator,
-)
+from sfumato.train.conditioning import bound_text, build_text_encoder, load_tokenizer, refuse_partial_evaluator
 from sfumato.train.dataset import TrainingData, draw_captions, exported_folder, open_data, save_grid
+from sfumato.train.denoising import Denoising
 from sfumato.train.export import assemble, export_pipeline
-from sfumato.train.frozen import load_autoencoder, refuse_other_config
-from sfumato.train.grounding import GroundedCaptions, grounding_loss
+from sfumato.train.frozen import load_autoencoder
+from sfumato.train.grounding import GroundedCaptions
 from sfumato.train.latents import (
     SCALE,
     cached_latents,
@@ -47,149 +29,12 @@ from sfumato.train.latents import (
     scale_written,
 )
 from sfumato.train.noise import DiffusionLoss, noise_scheduler
-from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
 from sfumato.train.seeds import step_generator
-from sfumato.train.skips import skips_dropped
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import Tokens
-
-
-@dataclass(frozen=True)
-class DiffusionNetwork:
-    """Architecture of the U-Net and the pretrained networks it is trained with: table [network].
-
-    Attributes:
-        autoencoder: folder exported by `sfumato train autoencoder`.
-        text: the text encoder whose last hidden states are the condition.
-        start: folder of a U-Net of the same architecture with the initial weights, such as the subfolder unet/ of a
-            pipeline; "" for random weights.
-        evaluator: folder exported by `sfumato train dual-encoder`. It is exported with the pipeline and scores its
-            images, so its text encoder must not condition the U-Net. "" for none.
-        channels: width of each resolution level, from the resolution of the latents down.
-        heads: number of attention heads of each level; each divides the width of its level.
-        layers: residual blocks per level.
-        groups: groups of the group normalisation.
-    """
-
-    autoencoder: str
-    text: TextEncoderRecipe = field(default_factory=TextEncoderRecipe)
-    start: str = ""
-    evaluator: str = ""
-    channels: tuple[int, ...] = ranged((64, 160, 256), low=1)
-    heads: tuple[int, ...] = ranged((2, 5, 8), low=1)
-    layers: int = ranged(1, low=1)
-    groups: int = ranged(16, low=1)
-
-
-def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: int) -> UNet2DConditionModel:
-    """Build a U-Net with random weights and cross-attention at every resolution.
-
-    Args:
-        shape: its architecture.
-        latent_channels: channels of the latents.
-        side: side of the latents, a multiple of 2^(levels - 1).
-        width: channels of the text encoder's hidden states.
-
-    Raises:
-        BadInput: the number of heads or a head count does not match the widths, a width is not a multiple of `groups`,
-            or the latents cannot be halved once per level.
-    """
-    levels = len(shape.channels)
-    if not levels or len(shape.heads) != levels or any(c % h for c, h in zip(shape.channels, shape.heads, strict=True)):
-        raise BadInput(
-            f"network.channels = {list(shape.channels)} needs at least one width, and network.heads = "
-            f"{list(shape.heads)} one number of heads per width, which divides it."
-        )
-    if any(c % shape.groups for c in shape.channels):
-        raise BadInput(
-            f"network.channels must be multiples of network.groups = {shape.groups}, not {list(shape.channels)}."
-        )
-    if side % 2 ** (levels - 1):
-        raise BadInput(
-            f"latents of side {side} cannot be halved {levels - 1} times; use fewer levels in network.channels."
-        )
-    return UNet2DConditionModel(
-        sample_size=side, in_channels=latent_channels, out_channels=latent_channels,
-        block_out_channels=shape.channels, attention_head_dim=shape.heads, layers_per_block=shape.layers,
-        down_block_types=("CrossAttnDownBlock2D",) * levels, up_block_types=("CrossAttnUpBlock2D",) * levels,
-        cross_attention_dim=width, norm_num_groups=shape.groups,
-    )  # fmt: skip
-
-
-def take_weights(unet: UNet2DConditionModel, start: str) -> None:
-    """Load the weights of the U-Net in the folder `start` into `unet`.
-
-    Raises:
-        BadInput: the folder cannot be read, or it is a U-Net of another architecture.
-    """
-    trained = load_frozen(UNet2DConditionModel, exported_folder(start))
-    weights = trained.state_dict()
-    shapes = {name: value.shape for name, value in weights.items()}
-    for name in {**shapes, **unet.state_dict()}:
-        own = unet.state_dict().get(name)
-        if own is None or name not in shapes or own.shape != shapes[name]:
-            raise BadInput(
-                f"network.start = '{start}' is a U-Net of another architecture ({name} differs): give [network] and "
-                "[network.text] the widths that it was trained with, or leave network.start out."
-            )
-    refuse_other_config(unet, trained, "network.start", start)
-    unet.load_state_dict(weights)
-
-
-class Denoising(nn.Module):
-    """The U-Net, and the text encoder if it is trained, with the loss; forward(batch) -> (loss, scalars).
-
-    The batch contains "x0" [b,c,h,w], "eps" [b,c,h,w], "t" [b] and the condition: token ids "ids" [b,n] if the text
-    encoder is trained, otherwise its last hidden states "tokens" [b,n,d]; with grounding also "words" and "masks" (see
-    `sfumato.train.grounding`), and with skip dropout "dropped" [b] (see `sfumato.train.skips`).
-
-    Args:
-        unet: the denoising network.
-        scheduler: the noise schedule.
-        loss: prediction type and weighting.
-        text: the text encoder if it is trained with the U-Net; None if it is frozen.
-    """
-
-    def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        scheduler: DDIMScheduler,
-        loss: DiffusionLoss,
-        text: CLIPTextModel | None = None,
-    ) -> None:
-        super().__init__()
-        self.unet, self.text = unet, text
-        self.loss = loss
-        self.register_buffer("abar", scheduler.alphas_cumprod.clone(), persistent=False)
-
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted mean squared error, and the unweighted one ("mse") to log."""
-        x0, eps, t = batch["x0"], batch["eps"], batch["t"]
-        abar = self.abar[t][:, None, None, None]
-        x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
-        target = eps if self.loss.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
-        tokens = batch["tokens"] if self.text is None else self.text(batch["ids"]).last_hidden_state
-        maps = RecordMaps(Layers(cross=True))
-        dropped = skips_dropped(self.unet, batch["dropped"]) if self.loss.skip_dropout else nullcontext()
-        with dropped, tapped(self.unet, [maps] if self.loss.grounding else []):
-            output = forward(self.unet, x_t, t, Condition(tokens=tokens))
-        error = (output.float() - target).square().mean((1, 2, 3))
-        loss, scalars = (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
-        if self.loss.grounding:
-            divergence = grounding_loss(maps.maps, batch["words"], batch["masks"], abar.flatten())
-            loss, scalars = loss + self.loss.grounding * divergence, scalars | {"grounding": divergence.detach()}
-        return loss, scalars
-
-    def _weight(self, abar: Tensor) -> Tensor:
-        """Min-SNR weight, [b]: min(SNR, gamma) / SNR for eps, min(SNR, gamma) / (SNR + 1) for v."""
-        if self.loss.min_snr == 0:
-            return torch.ones_like(abar)
-        snr = abar / (1 - abar)
-        if self.loss.prediction == "epsilon":
-            return (self.loss.min_snr / snr).clamp(max=1)  # not min(SNR, gamma) / SNR: abar may underflow to 0
-        return snr.clamp(max=self.loss.min_snr) / (snr + 1)
+from sfumato.train.unet import DiffusionNetwork, build_unet, take_weights
 
 
 @task("diffusion")

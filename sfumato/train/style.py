@@ -18,13 +18,12 @@ from sfumato.style.words import StyleWords
 from sfumato.train.binding import settings_of
 from sfumato.train.contrast import Grid, Labels, nearest_is_right, refuse_small_batch, supervised_contrastive
 from sfumato.train.dataset import draw_pixels, open_images
-from sfumato.train.dual_encoder import jitter
 from sfumato.train.processes import rows_of_all
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
 from sfumato.train.task import Batch, Phase
-from sfumato.train.views import crops
+from sfumato.train.views import crops, jitter
 
 LABELS = ("style", "folders", "crops")
 _DESCRIBED = 4096

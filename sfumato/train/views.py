@@ -1,9 +1,34 @@
-"""Random augmentations of images: crops, which preserve the style, and colour changes, which preserve the content."""
+"""Random augmentations of images: translations and zooms, crops, which preserve the style, and colour changes, which
+preserve the content.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def jitter(pixels: Tensor, generator: torch.Generator, shift: float, zoom: float) -> Tensor:
+    """Translate and scale each image at random; pixels from outside repeat the border.
+
+    Args:
+        pixels: float [n,3,h,w].
+        generator: a CPU generator.
+        shift: largest translation, as a fraction of the side.
+        zoom: largest relative change of size.
+
+    Returns:
+        The augmented images, of the shape and on the device of `pixels`.
+    """
+    # affine_grid maps output to input coordinates in [-1,1], so an offset of 2 is one side.
+    n = len(pixels)
+    scale = 1 + zoom * (2 * torch.rand(n, generator=generator) - 1)
+    offset = 2 * shift * (2 * torch.rand(n, 2, generator=generator) - 1)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = offset
+    grid = F.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
 def crops(x: Float[Tensor, "n 3 h w"], generator: torch.Generator, least: float) -> Float[Tensor, "n 3 h w"]:

@@ -21,7 +21,8 @@ from sfumato.style.key_value import KeyValueChanges
 from sfumato.style.network import StyleNetwork
 from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.style.words import StyleWords
-from sfumato.train.dual_encoder import MEAN, STD, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.dual_encoder import MEAN, STD
+from sfumato.train.dual_encoder_network import DualEncoderNetwork, build_dual_encoder
 from sfumato.train.recipe import Recipe
 from tests import tiny
 from tests.train.small import small_recipe

@@ -14,8 +14,8 @@ from sfumato.data.dataset import CaptionedImages
 from sfumato.errors import BadInput
 from sfumato.metrics.text import DualEncoder
 from sfumato.style.encoder import FILE, load_style_encoder
+from sfumato.train.clip_loss import contrastive_loss
 from sfumato.train.contrast import Grid, Labels, nearest_is_right, numbers, supervised_contrastive
-from sfumato.train.dual_encoder import contrastive_loss
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from sfumato.train.views import crops, recoloured

@@ -19,11 +19,13 @@ import torch
 from sfumato.errors import BadInput, NonFinite
 from sfumato.style.describers import Describers
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator
-from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
+from sfumato.train.autoencoder_network import AutoencoderNetwork, build_autoencoder
+from sfumato.train.clip_loss import Contrast
 from sfumato.train.dataset import open_images
-from sfumato.train.dual_encoder import Contrast, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.dual_encoder_network import DualEncoderNetwork, build_dual_encoder
 from sfumato.train.latents import cached_latents, encode_images, kept_statistics
 from sfumato.train.loop import Run
+from sfumato.train.reconstruction import AutoencoderLoss, Reconstruction
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from sfumato.train.task import Phase, Task

@@ -5,14 +5,9 @@ import torch
 from torch import nn
 
 from sfumato.errors import BadInput
-from sfumato.train.adversarial import (
-    Discrimination,
-    PatchDiscriminator,
-    adaptive_weight,
-    generator_loss,
-    hinge_loss,
-)
-from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
+from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss, hinge_loss
+from sfumato.train.autoencoder_network import AutoencoderNetwork, build_autoencoder
+from sfumato.train.reconstruction import AutoencoderLoss, Reconstruction
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from transformers import CLIPModel
 
 from sfumato.train.attention import use_fastest_attention
-from sfumato.train.diffusion import DiffusionNetwork, build_unet
-from sfumato.train.dual_encoder import DualEncoderNetwork, build_dual_encoder
+from sfumato.train.dual_encoder_network import DualEncoderNetwork, build_dual_encoder
 from sfumato.train.start import build_task
 from sfumato.train.tokenizer import Tokens, train_tokenizer
+from sfumato.train.unet import DiffusionNetwork, build_unet
 from tests.train.small import DUAL_ENCODER, small_recipe
 
 CAPTIONS = ["a red disc", "a blue square on white"]

@@ -9,14 +9,10 @@ from diffusers import AutoencoderKL, VQModel
 from PIL import Image
 
 from sfumato.errors import BadInput
-from sfumato.train.autoencoder import (
-    AutoencoderLoss,
-    AutoencoderNetwork,
-    AutoencoderTask,
-    Reconstruction,
-    build_autoencoder,
-)
+from sfumato.train.autoencoder import AutoencoderTask
+from sfumato.train.autoencoder_network import AutoencoderNetwork, build_autoencoder
 from sfumato.train.growing import grow
+from sfumato.train.reconstruction import AutoencoderLoss, Reconstruction
 from sfumato.train.seeds import step_generator
 from tests.train.small import AUTOENCODER, small_recipe, trained
 

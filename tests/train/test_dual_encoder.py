@@ -11,7 +11,7 @@ from torch import nn
 
 from sfumato.errors import BadInput
 from sfumato.train.checkpoint import newest_checkpoint
-from sfumato.train.dual_encoder import Contrast, contrastive_loss
+from sfumato.train.clip_loss import Contrast, contrastive_loss
 from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task

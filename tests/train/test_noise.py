@@ -5,7 +5,7 @@ import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 from torch import nn
 
-from sfumato.train.diffusion import Denoising
+from sfumato.train.denoising import Denoising
 from sfumato.train.noise import DiffusionLoss, Timesteps, noise_scheduler
 
 COUNT = 1000

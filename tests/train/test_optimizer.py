@@ -7,7 +7,8 @@ from torch import nn
 
 from sfumato.errors import BadInput
 from sfumato.train.checkpoint import newest_checkpoint
-from sfumato.train.dual_encoder import MAX_LOGIT_SCALE, Contrast, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.clip_loss import MAX_LOGIT_SCALE, Contrast
+from sfumato.train.dual_encoder_network import DualEncoderNetwork, build_dual_encoder
 from sfumato.train.loop import Run
 from sfumato.train.optimizer import decay_groups, flatten, names_of, unflatten
 from tests.tiny import tiny_tokenizer

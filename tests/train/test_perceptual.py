@@ -3,7 +3,8 @@
 import torch
 
 from sfumato.metrics import load_perceptual
-from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
+from sfumato.train.autoencoder_network import AutoencoderNetwork, build_autoencoder
+from sfumato.train.reconstruction import AutoencoderLoss, Reconstruction
 from tests.metrics import encoders
 
 

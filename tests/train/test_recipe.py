@@ -14,19 +14,22 @@ from sfumato.shifts.delta_networks import build
 from sfumato.style.network import StyleNetwork
 from sfumato.style.tokens import ModalityTokens
 from sfumato.train.asymmetric_loss import DeltaHLoss
-from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder
+from sfumato.train.autoencoder_network import AutoencoderNetwork, build_autoencoder
 from sfumato.train.content import ContentLoss
 from sfumato.train.delta_h import DeltaHNetwork
-from sfumato.train.diffusion import Denoising, DiffusionNetwork, build_unet
-from sfumato.train.dual_encoder import DualEncoderLoss, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.denoising import Denoising
+from sfumato.train.dual_encoder import DualEncoderLoss
+from sfumato.train.dual_encoder_network import DualEncoderNetwork, build_dual_encoder
 from sfumato.train.noise import DiffusionLoss, noise_scheduler
 from sfumato.train.parasol import ParasolNetwork
 from sfumato.train.parasol_loss import ParasolLoss
 from sfumato.train.recipe import OptimRecipe, fill, load_recipe
+from sfumato.train.reconstruction import AutoencoderLoss
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task, start
 from sfumato.train.style import StyleLoss, StyleRecipe
 from sfumato.train.tokenizer import train_tokenizer
+from sfumato.train.unet import DiffusionNetwork, build_unet
 from tests.tiny import tiny_tokenizer
 from tests.train.small import AUTOENCODER, small_recipe, trained
 
