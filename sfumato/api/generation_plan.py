@@ -98,7 +98,7 @@ class GenerationPlan:
     batches: list[GenerationBatch]
 
 
-def plan_generation(
+def plan_images(
     model: Loaded,
     prompts: Any,
     *,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from inspect import signature
+from inspect import cleandoc, signature
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args
 
 from PIL import Image
@@ -208,7 +208,8 @@ def finished(
 
 def _derive(call: Any, origin: Callable[..., Any], name: str, first: str, outcome: Any) -> None:
     """Give a method the signature and the docstring of another one, with a name, a first line and a return type."""
-    call.__name__, call.__qualname__ = name, f"{origin.__qualname__.rpartition('.')[0]}.{name}"
-    call.__doc__ = f"{first}\n\n        {origin.__doc__}"
+    owner = origin.__qualname__.rpartition(".")[0]
+    call.__name__, call.__qualname__ = name, f"{owner}.{name}" if owner else name
+    call.__doc__ = f"{first}\n\n{cleandoc(origin.__doc__ or '')}"
     call.__annotations__ = origin.__annotations__ | {"return": outcome}
     call.__signature__ = signature(origin).replace(return_annotation=outcome)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sfumato
+from sfumato.api.source_plan import params_of
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
 from tests.tiny import tiny_image
@@ -79,5 +80,5 @@ def test_inversions_have_their_own_defaults(folder):
     model = sfumato.load(folder)
     for inversion, steps, guidance_scale in (("edit-friendly", 4, 2), ("ddim", 3, 5), ("native-ddpm", 100, 9)):
         options = {} if inversion == "edit-friendly" else {"inversion": inversion}
-        params = model._params(METHODS.find("prompt-to-prompt"), options)
+        params = params_of(model.network, METHODS.find("prompt-to-prompt"), options)
         assert (params.steps, params.guidance_scale) == (steps, guidance_scale)

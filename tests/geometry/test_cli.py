@@ -126,7 +126,7 @@ def test_commands_with_a_pixel_space_ddpm(sfumato, tiny_ddpm_folder):  # noqa: F
 
 
 def test_apply_with_bad_rank_is_refused_before_the_inversion(sfumato, found, model, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("sfumato.api.model.inverting", None)
+    monkeypatch.setattr("sfumato.api.source_plan.inverting", None)
     words = ("directions", "apply", "photo.png", "d.safetensors", "-o", "x.png", *model)
     assert "rank must be between 1 and 16" in sfumato(*words, "--rank", 17).refused()
 
