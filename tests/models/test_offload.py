@@ -43,7 +43,7 @@ def offloaded(monkeypatch, tiny_sd_folder):
     places, model = Places(monkeypatch), sfumato.load(tiny_sd_folder, "cpu")
     monkeypatch.setattr(module, "send_to_device", lambda values, device: values)
     module.offload(model.network._networks().values(), torch.device("cuda"))
-    for name in ("diffusion_model", "text"):
+    for name in ("components", "text"):
         monkeypatch.setattr(f"sfumato.models.{name}.computes_on", lambda network: torch.device("cpu"))
     return model, places
 
@@ -76,7 +76,7 @@ def test_networks_stay_on_the_device_while_gradients_are_enabled(offloaded):
 def test_fingerprint_is_not_recomputed_after_moves(offloaded, monkeypatch):
     network = offloaded[0].network
     first = network.fingerprint()
-    monkeypatch.setattr("sfumato.models.diffusion_model.fingerprint", lambda *parts: pytest.fail("computed again"))
+    monkeypatch.setattr("sfumato.models.components.fingerprint", lambda *parts: pytest.fail("computed again"))
     network.condition("red")
     network.encode(torch.zeros(1, 3, 16, 16))
     assert network.fingerprint() == first
@@ -92,7 +92,7 @@ def test_offloading_requires_a_gpu(tiny_sd_folder):
 def test_model_of_an_offloading_pipeline_offloads(tiny_sd_folder, monkeypatch):
     pipe = StableDiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
     monkeypatch.setattr(module, "check_offload", lambda device: None)
-    monkeypatch.setattr("sfumato.models.diffusion_model.check_offload", lambda device: None)
+    monkeypatch.setattr("sfumato.models.components.check_offload", lambda device: None)
     from accelerate import cpu_offload_with_hook
 
     _, hook = cpu_offload_with_hook(pipe.text_encoder, torch.device("cpu"))
