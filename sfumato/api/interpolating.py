@@ -40,10 +40,10 @@ from sfumato.geometry.paths import (
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image, to_uint8
 from sfumato.images.loaded_image import image_fingerprint, uncomposite
 from sfumato.inversion import invert_ddim
-from sfumato.methods.ddim import DDIMParams
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
 from sfumato.metrics import lpips as perceptual_distance
 from sfumato.models.checks import check_prompts_suffice
+from sfumato.options.inversions import DDIMParams
 
 RANK = 20
 """Default dimension of the tangent spaces of a geodesic."""

@@ -19,7 +19,7 @@ from sfumato.geometry.basis import largest_rank
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.geometry.normalise import gain
 from sfumato.inversion import replay
-from sfumato.methods.pullback import RANK, PullbackParams
+from sfumato.options.pullback import RANK, PullbackParams
 from sfumato.shifts.boost import QualityBoost
 
 Pixels: TypeAlias = NDArray[np.uint8]

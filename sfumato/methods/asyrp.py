@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sfumato.editing.job import Job
 from sfumato.editing.registry import method
 from sfumato.errors import BadInput
-from sfumato.methods.ddim import DDIMParams
-from sfumato.options.inversions import EVERY
+from sfumato.options.inversions import EVERY, DDIMParams
 from sfumato.options.params import PromptPair, option
 
 if TYPE_CHECKING:

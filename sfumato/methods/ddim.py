@@ -8,28 +8,14 @@ optimisation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sfumato.editing.job import Job
 from sfumato.editing.registry import method
-from sfumato.options.params import Params, option, skip_option
+from sfumato.options.inversions import DDIMParams
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift
-
-
-@dataclass(frozen=True)
-class DDIMParams(Params):
-    """Usual settings for Stable Diffusion: 50 steps, inversion without guidance."""
-
-    steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
-    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
-    refine: int = option(
-        0, "fixed-point iterations per step, for a more exact inversion", stage="invert", low=0, high=100
-    )
-    skip: int = skip_option(0)
-    guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
 
 
 @method(

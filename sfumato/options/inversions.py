@@ -1,4 +1,4 @@
-"""Parameters of methods that can be combined with any inversion, which is one of their options."""
+"""Parameters of the inversion and the replay: of methods with a choice of the inversion, and of those with DDIM."""
 
 from dataclasses import dataclass
 
@@ -80,3 +80,16 @@ class DeterministicParams(InversionParams):
     )
     source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     skip: int = skip_option(0, after={"edit-friendly": 12})
+
+
+@dataclass(frozen=True)
+class DDIMParams(Params):
+    """Usual settings for Stable Diffusion: 50 steps, inversion without guidance."""
+
+    steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
+    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
+    refine: int = option(
+        0, "fixed-point iterations per step, for a more exact inversion", stage="invert", low=0, high=100
+    )
+    skip: int = skip_option(0)
+    guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)

@@ -15,7 +15,7 @@ from sfumato.core.step import predict_x0
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, find_directions, local_basis, normalised, recorded_moves
 from sfumato.geometry.normalise import KAPPA, gain, like
-from sfumato.methods.pullback import PullbackParams, edited_step
+from sfumato.options.pullback import PullbackParams, edited_step
 from sfumato.shifts.boost import QualityBoost
 from tests.tiny import tiny_image
 

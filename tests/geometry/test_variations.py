@@ -11,7 +11,7 @@ from sfumato.api.finding import search_directions
 from sfumato.api.variations import variations
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.methods.ddim import DDIMParams
+from sfumato.options.inversions import DDIMParams
 from tests.tiny import tiny_image, tiny_sd
 
 GAMMAS = (-1.0, 0.0, 2.0)
