@@ -84,5 +84,7 @@ def captions_of(study: Study, style: str) -> list[str]:
 
 def count(study: Study, pixels: Pixels, pair: Pair, style: str, others: Sequence[str]) -> int:
     """Number of the two objects that the evaluator finds; see `sfumato.metrics.objects`."""
-    boxes = found_boxes(study.evaluator.clip, as_tensor([pixels])[0], [f"{name}, {style}" for name in pair], others)
+    encoder = study.evaluator.clip
+    expected = encoder.text_features([f"{name}, {style}" for name in pair])
+    boxes = found_boxes(encoder, as_tensor([pixels])[0], expected, encoder.text_features(others))
     return sum(box is not None for box in boxes)
