@@ -212,6 +212,9 @@ class DiffusionTask:
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
         self.scheduler = noise_scheduler(self.loss)
         self.shape.text.check()
+        hooked = [name for name in ("grounding", "skip_dropout") if getattr(self.loss, name)]
+        if hooked and recipe.run.compile:
+            raise BadInput(f"loss.{hooked[0]} attaches hooks to the U-Net: leave it or run.compile out.")
         if recipe.data.crop:
             raise BadInput("a diffusion model is trained on complete images: leave data.crop out.")
         self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)
@@ -255,8 +258,6 @@ class DiffusionTask:
         return unet
 
     def _grounded(self) -> GroundedCaptions:
-        if self.recipe.run.compile:
-            raise BadInput("loss.grounding reads attention maps, so run.compile cannot be used: leave run.compile out.")
         if not isinstance(self.data, Scenes):
             raise BadInput("loss.grounding needs the masks of scenes: set data.scenes, or leave loss.grounding out.")
         return GroundedCaptions(self.data, self.tokens, self.unet.config.sample_size)
