@@ -51,7 +51,7 @@ from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
 from sfumato.train.seeds import step_generator
-from sfumato.train.skips import skips_dropped
+from sfumato.train.skips import draw_dropped, skips_dropped
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import Tokens
 
@@ -283,7 +283,7 @@ class DiffusionTask:
             {"tokens": self.encode(ids)} if self.shape.text.frozen else {"ids": ids}
         )
         if self.loss.skip_dropout:
-            batch["dropped"] = torch.rand(size, generator=generator) < self.loss.skip_dropout
+            batch["dropped"] = draw_dropped(self.scheduler.alphas_cumprod[t], self.loss.skip_dropout, generator)
         if self.grounded is None:
             return batch
         kept = [[] if drop else some for some, drop in zip(words, dropped, strict=True)]
