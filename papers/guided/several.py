@@ -6,15 +6,16 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from papers.guided.moves import OBJECTS, SCALE
 from papers.guided.study import STYLES, Numbers, Pixels, Study, as_tensor, smaller
 from sfumato.data.dataset import CaptionedImages
 from sfumato.metrics.objects import found_boxes
 
-VERSION = 4
+VERSION = 5
 OTHERS = 98
-"""Number of captions of other emoji that the two captions of a prompt are ranked with."""
+"""Number of images of other emoji that those of the two named emoji are compared with."""
 GUIDANCE = 4.0
 """Guidance scale of all images, the default of the bundled model."""
 SIDE = 0.45
@@ -37,19 +38,25 @@ def pairs(count: int) -> list[Pair]:
 def measure(study: Study) -> Numbers:
     """Number of the two named objects that are found, per prompt: every pair of objects in every style.
 
-    The row "real" is measured on images composed of two drawings, and shows what the evaluator finds at best.
+    An object is found if its drawing in the style of the prompt is the nearest one to a part of the image, among the
+    drawings of both named and of other emoji. The row "real" is measured on images composed of two drawings, and shows
+    what the evaluator finds at best.
     """
     chosen = pairs(-(-study.size.prompts // len(STYLES)))
-    others = {style: captions_of(study, style) for style in STYLES}
+    drawings = study.drawings(OBJECTS)
+    encoder = study.evaluator.clip
+    features = dict(zip(drawings, encoder.image_features(as_tensor(list(drawings.values()))), strict=True))
+    others = {style: encoder.image_features(as_tensor(others_of(study, style))) for style in STYLES}
 
     def found(draw: Draw) -> list[int]:
         counts = []
         for seed, pair in enumerate(chosen):
             for style, pixels in zip(STYLES, draw(pair, STYLES, seed), strict=True):
-                counts.append(count(study, pixels, pair, style, others[style]))
+                expected = torch.stack([features[f"{name}, {style}"] for name in pair])
+                boxes = found_boxes(encoder, as_tensor([pixels])[0], expected, others[style])
+                counts.append(sum(box is not None for box in boxes))
         return counts[: study.size.prompts]
 
-    drawings = study.drawings(OBJECTS)
     numbers: Numbers = {"real": found(lambda pair, styles, seed: composed(drawings, pair, styles))}
     for name in METHODS:
         numbers[name] = found(partial(generated, study, name))
@@ -75,14 +82,9 @@ def composed(drawings: Mapping[str, Pixels], pair: Pair, styles: Sequence[str]) 
     return [np.minimum(shifted(pair[0], style, -1), shifted(pair[1], style, 1)) for style in styles]
 
 
-def captions_of(study: Study, style: str) -> list[str]:
-    """Captions of `OTHERS` emoji of a style that no prompt names; a fixed choice."""
-    side = 8  # only the captions are read
-    every = CaptionedImages.open(study.data, side, styles=[style], tones=False, count=OTHERS + len(OBJECTS)).captions
-    return [each for each in every if each.rpartition(", ")[0] not in OBJECTS][:OTHERS]
-
-
-def count(study: Study, pixels: Pixels, pair: Pair, style: str, others: Sequence[str]) -> int:
-    """Number of the two objects that the evaluator finds; see `sfumato.metrics.objects`."""
-    boxes = found_boxes(study.evaluator.clip, as_tensor([pixels])[0], [f"{name}, {style}" for name in pair], others)
-    return sum(box is not None for box in boxes)
+def others_of(study: Study, style: str) -> list[Pixels]:
+    """Drawings of `OTHERS` emoji of a style that no prompt names; a fixed choice."""
+    side = study.model.network.native_size[0]
+    every = CaptionedImages.open(study.data, side, styles=[style], tones=False, count=OTHERS + len(OBJECTS))
+    named = [caption.rpartition(", ")[0] in OBJECTS for caption in every.captions]
+    return [each.transpose(1, 2, 0) for each, known in zip(every.images, named, strict=True) if not known][:OTHERS]

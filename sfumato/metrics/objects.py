@@ -1,11 +1,11 @@
-"""Detection of objects on a plain background, and recognition of the captioned objects with a dual encoder.
+"""Detection of objects on a plain background, and recognition of the expected objects with a dual encoder.
 
 The background consists of the pixels with the colour of the image's border. Every connected component of the other
-pixels is one object. Each object is cut out, centred on white and compared with many captions; it is recognised if its
-own caption has the highest similarity.
+pixels, at two distances within which components are joined, is a possible object. Each is cut out, centred on white and
+compared with many captions, or with many images of single objects; an expected object is found if its caption, or its
+image, has the highest similarity.
 """
 
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,8 +18,9 @@ from sfumato.metrics.text import DualEncoder
 GROUND_TOLERANCE = 0.12
 #: Components with a smaller share of the image's area are ignored.
 SMALLEST_SHARE = 0.01
-#: Radius of the dilation that joins nearby components, as a share of the image's shorter side.
-GAP = 0.025
+#: Radii of the dilation that joins nearby components, as shares of the image's shorter side. The larger one joins the
+#: parts of an object, and at times two objects, which the smaller one separates.
+GAPS = (0.025, 0.0)
 #: Longest side of an object that is cut out, as a share of the image's shorter side; as in the training images.
 _CONTENT = 112 / 128
 
@@ -34,10 +35,15 @@ def foreground(image: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
     return (image - ground[:, None, None]).abs().amax(0) > GROUND_TOLERANCE
 
 
-def object_boxes(image: Float[Tensor, "3 h w"]) -> list[Box]:
-    """Bounding boxes of the connected components of the foreground, largest first."""
+def object_boxes(image: Float[Tensor, "3 h w"], gap: float = GAPS[0]) -> list[Box]:
+    """Bounding boxes of the connected components of the foreground, largest first.
+
+    Args:
+        image: the image, in [0, 1].
+        gap: radius of the dilation that joins nearby components, as a share of the image's shorter side.
+    """
     covered = foreground(image)
-    parts = _components(_dilated(covered, round(GAP * min(covered.shape))))
+    parts = _components(_dilated(covered, round(gap * min(covered.shape))))
     boxes = [_box(covered & (parts == label)) for label in parts.unique().tolist() if label]
     large = [box for box in boxes if box and _area(box) >= SMALLEST_SHARE * covered.numel()]
     return sorted(large, key=_area, reverse=True)
@@ -59,30 +65,34 @@ def alone(image: Float[Tensor, "3 h w"], box: Box) -> Float[Tensor, "3 h w"]:
 
 
 def found_boxes(
-    evaluator: DualEncoder, image: Float[Tensor, "3 h w"], captions: Sequence[str], others: Sequence[str]
+    evaluator: DualEncoder,
+    image: Float[Tensor, "3 h w"],
+    expected: Float[Tensor, "k d"],
+    others: Float[Tensor, "n d"],
 ) -> list[Box | None]:
-    """Find the object that each caption describes.
+    """Find the expected objects.
 
     Args:
-        evaluator: dual encoder that compares images with texts.
+        evaluator: dual encoder that computes the features of the objects.
         image: the image, in [0, 1].
-        captions: captions of the expected objects, such as "cat face, noto".
-        others: captions of objects that are not expected.
+        expected: normalised features of the captions of the expected objects (such as "cat face, noto"), or of images
+            of them, each on white and centred as by `alone`.
+        others: features of captions or images of objects that are not expected.
 
     Returns:
-        For each caption, the box of the object whose most similar caption it is, among `captions` and `others`; the
-        best one if there are several such objects, None if there is no such object.
+        For each expected object, the box of the object in the image to which it is the most similar among `expected`
+        and `others`; the best one if there are several such objects, None if there is no such object.
     """
-    boxes = object_boxes(image)
+    boxes = list(dict.fromkeys(box for gap in GAPS for box in object_boxes(image, gap)))
     if not boxes:
-        return [None] * len(captions)
+        return [None] * len(expected)
     images = torch.stack([alone(image, box) for box in boxes])
-    similarity = evaluator.image_features(images) @ evaluator.text_features([*captions, *others]).T
-    named = similarity[:, : len(captions)]
+    similarity = evaluator.image_features(images) @ torch.cat([expected, others]).T
+    named = similarity[:, : len(expected)]
     fits = named >= similarity.amax(1, keepdim=True)
     scores = torch.where(fits, named, -torch.inf)
     chosen = scores.argmax(0)
-    return [boxes[chosen[k]] if scores[chosen[k], k] > -torch.inf else None for k in range(len(captions))]
+    return [boxes[chosen[k]] if scores[chosen[k], k] > -torch.inf else None for k in range(len(expected))]
 
 
 def _dilated(mask: Bool[Tensor, "h w"], by: int) -> Bool[Tensor, "h w"]:

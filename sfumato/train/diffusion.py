@@ -32,6 +32,7 @@ from sfumato.train.noise import DiffusionLoss, noise_scheduler
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
 from sfumato.train.seeds import step_generator
+from sfumato.train.skips import draw_dropped
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import Tokens
 from sfumato.train.unet import DiffusionNetwork, build_unet, take_weights
@@ -57,6 +58,9 @@ class DiffusionTask:
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
         self.scheduler = noise_scheduler(self.loss)
         self.shape.text.check()
+        hooked = [name for name in ("grounding", "skip_dropout") if getattr(self.loss, name)]
+        if hooked and recipe.run.compile:
+            raise BadInput(f"loss.{hooked[0]} attaches hooks to the U-Net: leave it or run.compile out.")
         if recipe.data.crop:
             raise BadInput("a diffusion model is trained on complete images: leave data.crop out.")
         self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)
@@ -100,8 +104,6 @@ class DiffusionTask:
         return unet
 
     def _grounded(self) -> GroundedCaptions:
-        if self.recipe.run.compile:
-            raise BadInput("loss.grounding reads attention maps, so run.compile cannot be used: leave run.compile out.")
         if not isinstance(self.data, Scenes):
             raise BadInput("loss.grounding needs the masks of scenes: set data.scenes, or leave loss.grounding out.")
         return GroundedCaptions(self.data, self.tokens, self.unet.config.sample_size)
@@ -127,7 +129,7 @@ class DiffusionTask:
             {"tokens": self.encode(ids)} if self.shape.text.frozen else {"ids": ids}
         )
         if self.loss.skip_dropout:
-            batch["dropped"] = torch.rand(size, generator=generator) < self.loss.skip_dropout
+            batch["dropped"] = draw_dropped(self.scheduler.alphas_cumprod[t], self.loss.skip_dropout, generator)
         if self.grounded is None:
             return batch
         kept = [[] if drop else some for some, drop in zip(words, dropped, strict=True)]

@@ -57,7 +57,7 @@ class DiffusionLoss(Timesteps):
         condition_dropout: caption dropout, the probability of replacing a caption by the empty prompt.
         grounding: weight of the loss that trains the cross-attention maps of an object's words to cover the object
             (`sfumato.train.grounding`); requires scenes.
-        skip_dropout: probability of setting the skip connections of a sample to 0 at all levels but the finest
+        skip_dropout: probability of setting the skip connections to 0, for samples with much noise
             (`sfumato.train.skips`).
     """
 

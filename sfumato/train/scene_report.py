@@ -4,10 +4,11 @@
 
 Measured on the held-out scenes of the split "cells" (`sfumato.data.scenes.Scenes.held_out`):
 
-- objects: images are generated from captions "A and B, STYLE". An object counts as found if for one of the connected
-  components of the image the evaluator ranks its caption first among 100 (`sfumato.metrics.objects`): those of the two
-  objects, and of 98 other emoji that the recipe selects in any split. The same measurement on real scenes gives the
-  upper limit of the evaluator.
+- objects: images are generated from captions "A and B, STYLE". Each connected component of the image is compared, in
+  the evaluator's features, with 100 emoji of the style: the two of the caption, and 98 others that the recipe selects
+  in any split (`sfumato.metrics.objects`). An object counts as found if it is the nearest one to a component. They are
+  compared by their captions, and by their images in the corpus. The same measurement on real scenes gives the upper
+  limit of the evaluator.
 - relations: images are generated from captions such as "A left of B, STYLE". An image is right if both objects are
   found and their positions match the caption.
 - words: intersection over union (IoU) of the true masks of the objects and the cross-attention maps of their words in
@@ -16,7 +17,7 @@ Measured on the held-out scenes of the split "cells" (`sfumato.data.scenes.Scene
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.guidance import classifier_free
+from sfumato.data.dataset import CaptionedImages
 from sfumato.data.scenes import Scene, Scenes
 from sfumato.data.scenes.captions import related, relation
 from sfumato.errors import BadInput
@@ -41,7 +43,7 @@ from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.generated import generate
 from sfumato.train.report_options import opened, report_parser
 
-#: Number of other captions that the two captions of a scene are ranked with.
+#: Number of other emoji that those of a scene are compared with.
 _OTHERS = 98
 _CELLS_THRESHOLD = 0.3
 
@@ -50,7 +52,7 @@ def scene_report(
     model: DiffusionModel,
     evaluator: DualEncoder,
     scenes: Scenes,
-    names: Sequence[str],
+    emoji: CaptionedImages,
     count: int,
     guidance: float,
     steps: int,
@@ -61,38 +63,63 @@ def scene_report(
         model: the pipeline.
         evaluator: the dual encoder that finds the objects.
         scenes: held-out scenes.
-        names: names of emoji, from which the other captions are drawn for each scene; repetitions are ignored.
+        emoji: images of single emoji, with those of the scenes, from which the others are drawn for each scene.
         count: number of scenes.
         guidance: guidance scale of the generated images.
         steps: sampling steps of the generated images.
 
     Returns:
-        `scenes`: number of scenes; `candidates`: number of captions that are compared, 100 or all if there are fewer
-        (the smallest number over the scenes); `real` and `drawn`: fraction of real and generated images in which at
-        least "one" or "both" objects are found; `relations`: fraction of images that are "right", and of those with
-        both objects found ("right of found"); `word iou`: mean IoU.
+        `scenes`: number of scenes; `candidates`: number of emoji that are compared, 100 or all of the style if there
+        are fewer (the smallest number over the scenes); `by caption` and `by image`, each with `real` and `drawn`:
+        fraction of real and generated images in which at least "one" or "both" objects are found; and `relations`:
+        fraction of images that are "right", and of those with both objects found ("right of found"); `word iou`: mean
+        IoU.
     """
     chosen = two_objects(scenes, count)
     listed = [scene.caption for scene in chosen]
     placed = [_related_caption(scene) for scene in chosen]
     drawn = generate(model, [*listed, *placed], scenes.size, guidance, steps)
     real = torch.stack([_pixels(scene) for scene in chosen])
-    others = [_others(scene, names, i) for i, scene in enumerate(chosen)]
     images = {"real": real, "drawn": drawn[: len(chosen)], "placed": drawn[len(chosen) :]}
+    candidates = [_candidates(emoji, scene, i) for i, scene in enumerate(chosen)]
+    figures: dict[str, Any] = {"scenes": len(chosen), "candidates": min(map(len, candidates))}
+    for by, features in {"by caption": _caption_features, "by image": _image_features}.items():
+        compared = [features(evaluator, emoji, rows) for rows in candidates]
+        figures[by] = _found_shares(evaluator, images, chosen, compared)
+    return figures | {"word iou": _mean(word_ious(model, chosen))}
+
+
+def _candidates(emoji: CaptionedImages, scene: Scene, seed: int) -> list[int]:
+    """Rows of the emoji that are compared: those of the scene, and at most `_OTHERS` others of its style."""
+    table = emoji.table
+    styles, names = table["style"].to_pylist(), table["name"].to_pylist()
+    rows = {name: row for row, (name, style) in enumerate(zip(names, styles, strict=True)) if style == scene.style}
+    own = [each.name for each in scene.objects]
+    others = np.random.default_rng(seed).permutation(sorted(set(rows) - set(own)))[:_OTHERS].tolist()
+    return [rows[name] for name in [*own, *others]]
+
+
+def _caption_features(evaluator: DualEncoder, emoji: CaptionedImages, rows: Sequence[int]) -> Tensor:
+    return evaluator.text_features([emoji.caption(row) for row in rows])
+
+
+def _image_features(evaluator: DualEncoder, emoji: CaptionedImages, rows: Sequence[int]) -> Tensor:
+    return evaluator.image_features(torch.from_numpy(emoji.pixels(rows)).float() / 255)
+
+
+def _found_shares(
+    evaluator: DualEncoder, images: Mapping[str, Tensor], scenes: Sequence[Scene], compared: Sequence[Tensor]
+) -> dict[str, Any]:
+    """Shares of found objects and right relations, with the features of the candidates of every scene."""
     boxes = {
-        name: [_found(evaluator, some[i], scene, others[i]) for i, scene in enumerate(chosen)]
+        name: [found_boxes(evaluator, image, each[:2], each[2:]) for image, each in zip(some, compared, strict=True)]
         for name, some in images.items()
     }
-    right = [_right(scene, found) for scene, found in zip(chosen, boxes["placed"], strict=True)]
-    both = [None not in found for found in boxes["placed"]]
+    right = [_right(scene, found) for scene, found in zip(scenes, boxes["placed"], strict=True)]
+    of_found = [r for r, found in zip(right, boxes["placed"], strict=True) if None not in found]
     return {
-        "scenes": len(chosen), "candidates": 2 + min(map(len, others)),
         "real": _shares(boxes["real"]), "drawn": _shares(boxes["drawn"]),
-        "relations": {
-            "right": _mean(right),
-            "right of found": _mean([r for r, b in zip(right, both, strict=True) if b]) if any(both) else None,
-        },
-        "word iou": _mean(word_ious(model, chosen)),
+        "relations": {"right": _mean(right), "right of found": _mean(of_found) if of_found else None},
     }  # fmt: skip
 
 
@@ -144,19 +171,6 @@ def _iou(found: Tensor, mask: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def _others(scene: Scene, names: Sequence[str], seed: int) -> list[str]:
-    """At most `_OTHERS` different names that no object of the scene has, a random choice."""
-    known = sorted(set(names) - {each.name for each in scene.objects})
-    return np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
-
-
-def _found(evaluator: DualEncoder, image: Tensor, scene: Scene, others: Sequence[str]) -> list[Any]:
-    """Box of each object of the scene in an image, or None; `others` are names of emoji, see `found_boxes`."""
-    names = [each.name for each in scene.objects]
-    captions, rest = ([f"{name}, {scene.style}" for name in some] for some in (names, others))
-    return found_boxes(evaluator, image, captions, rest)
-
-
 def _related_caption(scene: Scene) -> str:
     names, boxes = zip(*((each.name, each.box) for each in scene.objects), strict=True)
     return related(names, boxes, scene.ground, scene.style)
@@ -193,8 +207,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             data.folder, "cells", data.size, styles=data.styles, groups=data.groups, subgroups=data.subgroups,
             names=data.names, min_styles=data.min_styles, tones=data.tones,
         )  # fmt: skip
-        names = open_images(recipe, None).table["name"].to_pylist()
-        figures = scene_report(model, evaluator, scenes, names, choice.count, choice.guidance_scale, choice.steps)
+        emoji = open_images(recipe, None)
+        figures = scene_report(model, evaluator, scenes, emoji, choice.count, choice.guidance_scale, choice.steps)
         write_text(choice.out, json.dumps(figures, indent=1) + "\n")
         if choice.grid:
             show(model, scenes, choice.grid, choice.guidance_scale, choice.steps)

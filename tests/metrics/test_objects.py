@@ -36,7 +36,7 @@ def test_near_parts_are_merged_and_specks_are_ignored():
 
 def test_empty_image_has_no_object():
     assert object_boxes(drawn({})) == []
-    assert found_boxes(ByColour(), drawn({}), ["red", "blue"], ["green"]) == [None, None]
+    assert found(drawn({}), ["red", "blue"], ["green"]) == [None, None]
 
 
 def test_single_object_is_centred_on_white():
@@ -46,6 +46,11 @@ def test_single_object_is_centred_on_white():
     torch.testing.assert_close(shown[:, 32, 32], RED)
     torch.testing.assert_close(shown[:, 0, 0], torch.ones(3))
     assert (shown[2] > shown[0] + 0.1).sum() == 0, "nothing of the blue one"
+
+
+def found(image, captions, others):
+    encoder = ByColour()
+    return found_boxes(encoder, image, *(encoder.text_features(some) for some in (captions, others)))
 
 
 class ByColour(DualEncoder):
@@ -66,13 +71,25 @@ class ByColour(DualEncoder):
 
 def test_every_caption_gets_the_box_of_its_object():
     image = drawn({(5, 5, 25, 25): RED, (40, 40, 60, 60): BLUE})
-    assert found_boxes(ByColour(), image, ["blue", "red"], ["green"]) == [(40, 40, 60, 60), (5, 5, 25, 25)]
+    assert found(image, ["blue", "red"], ["green"]) == [(40, 40, 60, 60), (5, 5, 25, 25)]
 
 
 def test_object_that_fits_another_caption_is_not_found():
     image = drawn({(5, 5, 25, 25): RED})
-    assert found_boxes(ByColour(), image, ["blue"], ["red", "green"]) == [None]
-    assert found_boxes(ByColour(), image, ["red", "blue"], ["green"]) == [(5, 5, 25, 25), None]
+    assert found(image, ["blue"], ["red", "green"]) == [None]
+    assert found(image, ["red", "blue"], ["green"]) == [(5, 5, 25, 25), None]
+
+
+def test_near_objects_are_found_apart():
+    image = drawn({(10, 10, 20, 30): RED, (22, 10, 30, 30): BLUE})
+    assert len(object_boxes(image)) == 1
+    assert found(image, ["red", "blue"], ["green"]) == [(10, 10, 20, 30), (22, 10, 30, 30)]
+
+
+def test_images_of_the_objects_are_compared_as_captions_are():
+    image = drawn({(5, 5, 25, 25): RED, (40, 40, 60, 60): BLUE})
+    pictures = ByColour().image_features(torch.stack([drawn({(8, 8, 56, 56): c}, torch.ones(3)) for c in (RED, BLUE)]))
+    assert found_boxes(ByColour(), image, pictures[1:], pictures[:1]) == [(40, 40, 60, 60)]
 
 
 def test_boxes_of_a_composed_scene_are_found():
