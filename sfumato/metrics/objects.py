@@ -6,7 +6,6 @@ compared with many captions, or with many images of single objects; an expected 
 image, has the highest similarity.
 """
 
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
