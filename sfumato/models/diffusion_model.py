@@ -14,7 +14,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.rows import Rows
 from sfumato.core.schedule import Schedule
 from sfumato.core.step import per_row, to_epsilon
-from sfumato.devices import pick_device
+from sfumato.devices import check_offload, pick_device
 from sfumato.errors import BadInput
 from sfumato.models.checks import check_inputs
 from sfumato.models.class_labels import ClassLabels, class_labels
@@ -24,7 +24,7 @@ from sfumato.models.encoder_half import MIDDLE, split
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import FingerprintCache, fingerprint, revision
 from sfumato.models.forward import forward
-from sfumato.models.offload import check_offload, computes_on, is_offloaded, offload
+from sfumato.models.offload import computes_on, is_offloaded, offload
 from sfumato.models.precision import pick_dtype
 from sfumato.models.taps import AnyTap, Record, tapped
 from sfumato.models.text import MOST_CHUNKS, TextEncoder
@@ -338,7 +338,7 @@ class DiffusionModel:
             BadInput: the device does not exist, or is the CPU, which has no memory of its own.
         """
         place = pick_device(device)
-        check_offload(place)
+        check_offload(place.type)
         offload(self._networks().values(), place)
         return self
 
