@@ -47,6 +47,8 @@ class Format:
         Raises:
             BadInput: the folder does not exist or is not writable.
         """
+        if not os.fspath(path):
+            raise BadInput(f"The name of the file is empty: give the name of a .safetensors file for {self.what}.")
         write_tensors(path, tensors, {"format": self.name, "sfumato": json.dumps(header)})
 
     def matches(self, path: Named) -> bool:
@@ -74,7 +76,7 @@ class Format:
         from safetensors import SafetensorError, safe_open
 
         name = printable(path)
-        if not os.path.exists(path):
+        if name and not os.path.exists(path):
             raise BadInput(f"There is no file {name}: {self._give}.")
         check_header(path, self._give, _MOST_TENSORS)
         try:

@@ -40,6 +40,8 @@ def named_folder(name: Name) -> Path | None:
     Raises:
         BadInput: the name is neither.
     """
+    if not os.fspath(name).strip():
+        raise BadInput("The name of the network is empty: give a folder in transformers' layout, or a hub id.")
     path = Path(name).expanduser()
     if path.is_dir():
         return path
