@@ -75,6 +75,12 @@ def _in_place_of_weights(head: bytes, size: int) -> Iterator[str]:
         yield f"is a {kind} file: convert it to safetensors"
     if head and not head.strip(b"\0"):
         yield "begins with zeros, as a download that was stopped: download it again"
-    elif head and all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
+    elif head and _is_text(head):
         shown = " ".join(head[:60].decode("utf-8", "replace").split())
         yield f'is a text that begins with "{shown}", such as an error message of a server: download the file itself'
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether there are no control characters, and at most a tenth of the characters is not UTF-8."""
+    text = head.decode("utf-8", "replace")
+    return all(byte >= 32 or byte in b"\t\r\n\f" for byte in head) and text.count("\ufffd") * 10 <= len(text)

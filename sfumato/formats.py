@@ -47,6 +47,8 @@ class Format:
         Raises:
             BadInput: the folder does not exist or is not writable.
         """
+        if not os.fspath(path):
+            raise BadInput(f"The name of the file is empty: give the name of a .safetensors file for {self.what}.")
         write_tensors(path, tensors, {"format": self.name, "sfumato": json.dumps(header)})
 
     def matches(self, path: Named) -> bool:
@@ -64,6 +66,29 @@ class Format:
             return None
         return self._parsed(metadata.get("sfumato", ""), printable(path))
 
+    def check(self, path: Named) -> None:
+        """Check a file as far as its header allows, without torch; its tensors are not read.
+
+        Raises:
+            BadInput: the file does not exist, is truncated or not a safetensors file, has another format, or its header
+                is not JSON.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        name = printable(path)
+        if name and not os.path.exists(path):
+            raise BadInput(f"There is no file {name}: {self._give}.")
+        check_header(path, self._give, _MOST_TENSORS)
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(name) from error
+        self._check(name, metadata.get("format", ""))
+        if "sfumato" not in metadata:
+            raise self._damaged(name)
+        self._parsed(metadata["sfumato"], name)
+
     def read(self, path: Named, assemble: Callable[[Any, dict[str, "Tensor"]], Content]) -> Content:
         """Read a file of unknown origin and return the result of `assemble`.
 
@@ -78,19 +103,17 @@ class Format:
         from safetensors import SafetensorError, safe_open
 
         name = printable(path)
-        if not os.path.exists(path):
-            raise BadInput(f"There is no file {name}: {self._give}.")
-        check_header(path, self._give, _MOST_TENSORS)
+        self.check(path)
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                self._check(name, metadata.get("format", ""))
+                self._check(name, metadata.get("format", ""))  # again, as the file may have changed since
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return assemble(self._parsed(metadata["sfumato"], name), tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             if isinstance(error, BadInput):
                 raise
-            raise BadInput(f"{name} is not {self.what}, or is damaged: {self.remedy}.") from error
+            raise self._damaged(name) from error
 
     def _metadata(self, path: Named) -> dict[str, str]:
         """The metadata of a safetensors file; {} if it cannot be read."""
@@ -107,6 +130,9 @@ class Format:
         """The JSON value of a header; `name` is the printable name of the file. Raises BadInput."""
         return parse_json(header, f"{name} is damaged: its header", self.remedy)
 
+    def _damaged(self, name: str) -> BadInput:
+        return BadInput(f"{name} is not {self.what}, or is damaged: {self.remedy}.")
+
     def _check(self, name: str, stated: str) -> None:
         """Raise BadInput for a file, with this printable name, whose metadata state another format or version."""
         if stated == self.name:
@@ -117,5 +143,16 @@ class Format:
         raise BadInput(f"{name} is a safetensors file{kind}, but not {self.what}: {self._give}.")
 
 
+# The formats of classes that need torch, which can be recognised without importing it.
 INVERSION = Format("sfumato.inversion.2", "an inversion", "invert the image again")
-"""The format of `sfumato.inversion.Inversion`, which can be recognised without importing torch."""
+"""The format of `sfumato.inversion.Inversion`."""
+DIRECTIONS = Format("sfumato.directions.1", "a set of directions", "find them again")
+"""The format of `sfumato.geometry.directions.Directions`."""
+TEXT_DIRECTION = Format("sfumato.text-direction.2", "a text direction", "compute it again")
+"""The format of `sfumato.shifts.text_direction.TextDirection`."""
+DELTA_H = Format("sfumato.delta-h.1", "a delta-h", "train it again with `sfumato train delta-h`")
+"""The format of `sfumato.shifts.delta_h.DeltaH`."""
+PARASOL = Format("sfumato.parasol.5", "a PARASOL file", "train it again with `sfumato train parasol`")
+"""The format of `sfumato.style.tokens.Parasol`."""
+STYLE_ENCODER = Format("sfumato.style-encoder.1", "a style encoder", "train it again with `sfumato train style`")
+"""The format of `sfumato.style.encoder.StyleEncoder`."""

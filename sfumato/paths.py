@@ -21,7 +21,7 @@ def path_text(path: object, what: str) -> str:
         BadInput: this is neither a str nor a path object.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if isinstance(text, str):
+    if isinstance(text, str) and text.strip():
         return text
     raise BadInput(f"{what}, not {path!r:.80}.")
 

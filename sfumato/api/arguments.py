@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sfumato.api.prompts import check_texts
+from sfumato.api.prompts import check_texts, check_used
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.files import printable
@@ -232,11 +232,7 @@ def check_negative(
         BadInput: as `check_prompts`; or the negative prompt has no effect for any image.
     """
     check_prompts(network, [negative_prompt], "negative prompt", empty=True)
-    if negative_prompt.strip() and not any(map(uses_negative, guidance_scales)):
-        raise BadInput(
-            "A negative prompt has no effect at guidance scale 1, and at any scale with a method that replaces the "
-            "guidance, such as parasol: give another guidance scale, or leave the negative prompt out."
-        )
+    check_used(negative_prompt, uses_negative, guidance_scales)
 
 
 def check_params(network: DiffusionModel, params: Params) -> None:

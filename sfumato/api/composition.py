@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from sfumato.api.arguments import check_fixed, check_run, check_shifts, resolve, revise
+from sfumato.api.prompts import uses_negative
 from sfumato.api.report import described_shift, parameters
 from sfumato.api.words_of_diffusers import renamed
 from sfumato.changes import Change, joined
@@ -99,9 +100,7 @@ class Composition:
 
     def uses_negative(self, guidance_scale: float) -> bool:
         """Return whether a negative prompt has an effect at this guidance scale."""
-        if any(params.replaces_guidance for _, params in self.methods):
-            return False
-        return guidance_scale != 1 or any(params.uses_negative(guidance_scale) for _, params in self.methods)
+        return uses_negative([params for _, params in self.methods], guidance_scale)
 
     def check_run(
         self, network: DiffusionModel, sizes: Sequence[tuple[int, int]], sources: Sequence[str], targets: Sequence[str]

@@ -2,8 +2,8 @@
 
 import os
 
+from sfumato.api.judge import own_dual_encoder
 from sfumato.api.loaded import Loaded
-from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
 
 Named = str | os.PathLike[str] | None
@@ -25,11 +25,5 @@ def evaluator_of(model: Loaded, clip: Named = None, structure: Named = None, per
     Raises:
         BadInput: no CLIP is given for a model without a dual encoder, or a network cannot be loaded.
     """
-    own = None if model.folder is None else model.folder / "dual_encoder"
-    if clip is None and (own is None or not own.is_dir()):
-        raise BadInput(
-            f"{model.network.name or 'This model'} has no dual encoder that scores edits, and the bundled one "
-            "was trained on emoji artwork only: name a CLIP with --clip, e.g. openai/clip-vit-base-patch32 (in Python "
-            "evaluator=sfumato.metrics.Evaluator.load(clip=...))."
-        )
-    return Evaluator.load(own if clip is None else clip, structure, perceptual, model.network.device)
+    chosen = own_dual_encoder(model.folder, model.network.name) if clip is None else clip
+    return Evaluator.load(chosen, structure, perceptual, model.network.device)

@@ -7,7 +7,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 FAR = 2.0
 """A note is made if the square root of (pixels of the image / pixels of the training images) is above FAR or below
-1 / FAR."""
+1 / FAR, or if the shorter or the longer side is above FAR^2 or below 1 / FAR^2 times that of the training images."""
 KNOWN = 0.44
 """Threshold of the similarity of an image to its caption by the bundled dual encoder. 95 % of the images that the
 bundled U-Net was trained on have a higher similarity (0.439, 300 images), and so have 95 % of the images that the dual
@@ -81,7 +81,8 @@ def size_note(
     """
     (width, height), (own_height, own_width) = edited or size, network.native_size
     pixels = width * height / (own_width * own_height)
-    far = not 1 / FAR**2 <= pixels <= FAR**2
+    sides = min(width, height) / min(own_width, own_height), max(width, height) / max(own_width, own_height)
+    far = not all(1 / FAR**2 <= ratio <= FAR**2 for ratio in (pixels, *sides))
     about = str(network.settings.get("summary", "")).partition(";")[0]
     model = f"{network.name or 'the model'}{f' ({about})' if about else ''}"
     effect = "blurs and deforms objects"

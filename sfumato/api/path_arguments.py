@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from sfumato.errors import BadInput
+from sfumato.networks.image_networks import check_perceptual
 
 
 def check_measured(
@@ -12,7 +13,7 @@ def check_measured(
     """Check that options of the metric are given only for paths that use it; the arguments are those of `interpolate`.
 
     Raises:
-        BadInput: an option has no effect.
+        BadInput: an option has no effect, or the files of the network cannot be used.
     """
     for name, value, meaning in (
         ("rank", rank, "the dimension of tangent spaces"),
@@ -24,6 +25,8 @@ def check_measured(
         raise BadInput(
             "lpips is the network of the perceptual length, which only measure uses: give both, or leave lpips out."
         )
+    if lpips is not None:
+        check_perceptual(lpips)
 
 
 def check_one_size(sizes: Sequence[tuple[int, int]]) -> None:

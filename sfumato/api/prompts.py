@@ -1,9 +1,10 @@
 """Checks of prompts that need no tokenizer; they do not import torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sfumato.errors import BadInput
+from sfumato.options.params import Params
 
 
 def check_texts(
@@ -28,3 +29,28 @@ def check_texts(
             raise BadInput(f"The {name} is empty: describe the image in a few words.")
         if takes_text is False and prompt.strip():
             raise BadInput(f"{model or 'This model'} has no text input: leave the {name} empty.")
+
+
+def uses_negative(methods: Sequence[Params], guidance_scale: float) -> bool:
+    """Whether a negative prompt has an effect at this guidance scale in an edit by these methods together."""
+    if any(params.replaces_guidance for params in methods):
+        return False
+    return guidance_scale != 1 or any(params.uses_negative(guidance_scale) for params in methods)
+
+
+def check_used(negative_prompt: str, used: Callable[[float], bool], guidance_scales: Sequence[float]) -> None:
+    """Check that a negative prompt has an effect for at least one image.
+
+    Args:
+        negative_prompt: the negative prompt; may be empty.
+        used: returns whether a negative prompt has an effect at a guidance scale.
+        guidance_scales: guidance scale of every image.
+
+    Raises:
+        BadInput: the negative prompt is not empty and has no effect.
+    """
+    if negative_prompt.strip() and not any(map(used, guidance_scales)):
+        raise BadInput(
+            "A negative prompt has no effect at guidance scale 1, and at any scale with a method that replaces the "
+            "guidance, such as parasol: give another guidance scale, or leave the negative prompt out."
+        )

@@ -1,5 +1,7 @@
 """The arguments that restrict an edit to an automatic region. This module does not import torch."""
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sfumato.errors import BadInput
@@ -53,3 +55,31 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
     if isinstance(chosen, bool) or not isinstance(chosen, int | float) or not 0 < chosen < high:
         raise BadInput(f"mask_threshold must be above 0 and below {high:g}, not {threshold!r}.")
     return Region(named, float(chosen))
+
+
+def check_words(wanted: Region | None, sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Check, without a tokenizer, that one of two prompts contains the letters of every word of a region.
+
+    `sfumato.api.regions.check_region` later compares whole words, for which it needs the tokenizer of the model.
+
+    Args:
+        wanted: definition of the region; None for none.
+        sources: source prompts without prompt weights, one or one per image.
+        targets: target prompts without prompt weights, one or one per image.
+
+    Raises:
+        BadInput: a word is in neither prompt of an image.
+    """
+    for n in range(max(len(sources), len(targets)) if wanted is not None else 0):
+        source, target = sources[n % len(sources)], targets[n % len(targets)]
+        for word in wanted.words if wanted is not None else ():
+            if _letters(word) not in _letters(source) and _letters(word) not in _letters(target):
+                raise BadInput(
+                    f'The word "{word}" of mask_words is in neither prompt: the source prompt is "{source:.80}", the '
+                    f'target prompt "{target:.80}".'
+                )
+
+
+def _letters(text: str) -> str:
+    """A text without white space and case."""
+    return "".join(unicodedata.normalize("NFKC", text).split()).casefold()

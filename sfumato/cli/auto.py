@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import flag_of
 from sfumato.cli.given import typed_flags
-from sfumato.cli.metrics import NETWORKS, add_evaluator
+from sfumato.cli.metrics import NETWORKS, add_evaluator, check_judges
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
 from sfumato.cli.report import shown
@@ -51,12 +51,19 @@ def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any],
 
 
 def check_source(arguments: Namespace, source: str) -> None:
-    """Raise BadInput for `--auto` without a value if the source prompt, which determines the value, is empty."""
+    """Check, without torch, what scores the edits of --auto.
+
+    Raises:
+        BadInput: --auto has no value and the source prompt, which determines it, is empty; or there is no evaluator, or
+            the files of one of its networks cannot be used.
+    """
     if arguments.auto is True and not source.strip():
         raise BadInput(
             "The default target of --auto is the CLIP similarity of the source image to --from, but --from is empty: "
             "give --from, or the target as --auto N."
         )
+    if arguments.auto is not None:
+        check_judges(arguments)
 
 
 def load_auto(arguments: Namespace, model: "Model", texts: Sequence[str]) -> "Evaluator | None":

@@ -7,10 +7,12 @@ from dataclasses import Field, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.defaults import values_with
 from sfumato.cli.flags import (
     add_option,
     add_options,
     check_options,
+    chosen_params,
     files_of,
     flag_of,
     given_options,
@@ -73,6 +75,16 @@ class Composed:
     def keeps_prompt(self) -> bool:
         """Whether the edit needs no target prompt, as in `sfumato.api.composition.Composition`."""
         return any(keeps_prompt(method.params, self._given(method)) for method in self.methods)
+
+    def check_negative(self, negative_prompt: str, model: str) -> None:
+        """Raise BadInput for a negative prompt without effect at the guidance scale, given or the model's default."""
+        from sfumato.api.prompts import check_used, uses_negative
+
+        params = [chosen_params(method.params, self._given(method)) for method in self.methods]
+        defaults, _ = values_with(model, self.first.params, self.first.section, self._given(self.first))
+        scale = self.run.get("guidance_scale", defaults.get("guidance_scale"))
+        if scale is not None:
+            check_used(negative_prompt, partial(uses_negative, params), [scale])
 
     @property
     def files(self) -> list[str]:

@@ -9,6 +9,7 @@ from sfumato.cli.inputs import check_saved
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.work import cost, cost_line
 from sfumato.errors import BadInput
+from sfumato.formats import DELTA_H, DIRECTIONS, TEXT_DIRECTION
 
 if TYPE_CHECKING:
     from sfumato.geometry import Directions
@@ -19,20 +20,19 @@ if TYPE_CHECKING:
 def load_directions(path: Path) -> "Directions":
     """Load directions of the latent. Raises BadInput for other files; the message describes how to use them."""
     check_saved(path, "a set of directions")
-    from sfumato.geometry import Directions
-    from sfumato.shifts.delta_h import DeltaH
-    from sfumato.shifts.text_direction import TextDirection
-
-    if TextDirection.FORMAT.matches(path):
+    if TEXT_DIRECTION.matches(path):
         raise BadInput(
             f"{path} contains a text direction: `sfumato directions show {path}` prints it, "
             f"`sfumato edit --method pix2pix-zero --direction-file {path}` applies it."
         )
-    if DeltaH.FORMAT.matches(path):
+    if DELTA_H.matches(path):
         raise BadInput(
             f"{path} contains a delta-h: `sfumato directions show {path}` prints it, "
             f"`sfumato edit --method asyrp --delta {path}` applies it."
         )
+    DIRECTIONS.check(path)  # before torch is imported
+    from sfumato.geometry import Directions
+
     return Directions.load(path)
 
 

@@ -16,6 +16,7 @@ from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json
 from sfumato.cli.work import counted, finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
+from sfumato.formats import DELTA_H, TEXT_DIRECTION
 
 if TYPE_CHECKING:
     from sfumato.api.model import Model
@@ -74,17 +75,19 @@ def show(arguments: Namespace) -> None:
         if arguments.image is None
         else read_image_and_notes(arguments.image, arguments.max_pixels, restores=False)[0]
     )
-    from sfumato.api.variations import variations
-    from sfumato.images import check_output, contact_sheet, write_image
-    from sfumato.shifts.delta_h import DeltaH
-    from sfumato.shifts.text_direction import TextDirection
-
     if arguments.image is None and arguments.out is None:
-        if TextDirection.FORMAT.matches(arguments.file):
+        if TEXT_DIRECTION.matches(arguments.file):
+            from sfumato.shifts.text_direction import TextDirection
+
             return print_text_direction(arguments.file, TextDirection.load(arguments.file), arguments.json)
-        if DeltaH.FORMAT.matches(arguments.file):
+        if DELTA_H.matches(arguments.file):
+            from sfumato.shifts.delta_h import DeltaH
+
             return print_delta(arguments.file, DeltaH.load(arguments.file), arguments.json)
     found = load_directions(arguments.file)
+    from sfumato.api.variations import variations
+    from sfumato.images import check_output, contact_sheet, write_image
+
     if (image is None) != (arguments.out is None):
         raise BadInput("a contact sheet needs both IMAGE and -o SHEET: give both or neither.")
     if image is None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.api.region import check_words
 from sfumato.cli.auto import about, add_auto, check_auto, check_source, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
 from sfumato.cli.flags import add_seeds, typed, typed_all
@@ -22,7 +23,7 @@ from sfumato.cli.inputs import (
     read_mask_of,
     region_of,
 )
-from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
+from sfumato.cli.model_flags import Texts, add_model, load_model, model_files, plain_texts
 from sfumato.cli.outputs import add_no_recipe, output_paths, paths_in, remark, remarks, save_all
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.recipe_files import image_file
@@ -96,8 +97,11 @@ def run(arguments: Namespace) -> None:
     paths = _outputs(arguments, found, methods)
     methods.check()
     check_resolution(arguments)
+    texts = [plain_texts(arguments, each) for each in (found.prompts, found.targets)]
+    check_words(region_of(arguments), *texts)
     check_auto(arguments, methods.first, methods.run, found.count)
-    region_of(arguments)
+    if found.inversion is None and arguments.auto is None:
+        methods.check_negative(arguments.negative_prompt, arguments.model)
     mask, notes = _mask(arguments, found)
     notes = found.notes + notes
     check_source(arguments, found.prompts[0])

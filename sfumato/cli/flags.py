@@ -116,16 +116,18 @@ def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> 
 
 
 def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
-    """Check the ranges of values and the existence of files; checks that depend on the model's defaults follow later.
+    """Check the ranges of values and the files, without torch; checks that depend on the model's defaults follow later.
 
     Raises:
-        BadInput: a value is out of range or a file does not exist; the message names the parameter or the file.
+        BadInput: a value is out of range, or a file does not exist or is of another kind; the message names the
+            parameter or the file.
     """
-    chosen = _chosen(params, given)
+    chosen = chosen_params(params, given)
     chosen.check()
     for path in chosen.files:
         if not os.path.exists(path):
             raise BadInput(f"There is no file {printable(path)}: check the path.")
+    chosen.check_headers()
 
 
 def files_of(params: type["Params"], given: Mapping[str, Any]) -> list[str]:
@@ -134,15 +136,15 @@ def files_of(params: type["Params"], given: Mapping[str, Any]) -> list[str]:
     Raises:
         BadInput: an option cannot be read.
     """
-    return list(_chosen(params, given).files)
+    return list(chosen_params(params, given).files)
 
 
 def keeps_prompt(params: type["Params"], given: Mapping[str, Any]) -> bool:
     """Whether an edit with these options of a method needs no target prompt."""
-    return _chosen(params, given).keeps_prompt
+    return chosen_params(params, given).keeps_prompt
 
 
-def _chosen(params: type["Params"], given: Mapping[str, Any]) -> "Params":
+def chosen_params(params: type["Params"], given: Mapping[str, Any]) -> "Params":
     """The parameters with the options that the user gave; the others are the defaults without a model."""
     from sfumato.options.params import defaults_of, options_of
 

@@ -2,7 +2,9 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 
+from sfumato.api.prompts import check_used, uses_negative
 from sfumato.cli.composed import add_edit_options, edit_options
 from sfumato.cli.defaults import default_model, values_with
 from sfumato.cli.flags import (
@@ -10,6 +12,7 @@ from sfumato.cli.flags import (
     add_seeds,
     check_distinct,
     check_options,
+    chosen_params,
     depended_on,
     files_of,
     given_options,
@@ -70,6 +73,10 @@ def run(arguments: Namespace) -> None:
     own = edit_options(arguments, [METHODS.find(name) for name in arguments.method])
     for name, options in own.items():
         check_options(METHODS.find(name).params, options)
+    defaults, _ = values_with(arguments.model, GenerateParams, "generate", given)
+    acting = [chosen_params(METHODS.find(name).params, options) for name, options in own.items()]
+    scale = given.get("guidance_scale", defaults["guidance_scale"])
+    check_used(arguments.negative_prompt, partial(uses_negative, acting), [scale])
     seeds = seeds_of(arguments)
     check_distinct(seeds)
     pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds]

@@ -19,7 +19,7 @@ _INSTEAD = (
     ("--seed", "--seeds"),
 )
 #: Flags that --no-mask on the command line replaces.
-_MASKS = ("--mask", "--mask-transparent", "--mask-words", "--mask-difference", "--mask-threshold")
+_MASKS = ("--mask", "--mask-transparent", "--mask-as-is", "--mask-words", "--mask-difference", "--mask-threshold")
 #: Flags that are read from the command line before the presets.
 _OF_COMMAND_LINE = ("--preset", "--debug")
 _GIVE = "give the name of a preset or a TOML file"

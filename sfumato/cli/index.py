@@ -48,6 +48,19 @@ def add_encoders(parser: CommandParser, *, listed: bool = True) -> None:
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda" if listed else SUPPRESS)
 
 
+def check_encoders(arguments: Namespace) -> None:
+    """Check, without torch, the device and the files that the flags of `add_encoders` select. Raises BadInput."""
+    from sfumato.devices import check_device_name
+    from sfumato.networks.image_networks import check_clip
+    from sfumato.style.files import check_style_encoder
+
+    check_device_name(arguments.device)
+    if arguments.content_encoder is not None:
+        check_clip(arguments.content_encoder)
+    if arguments.style_encoder is not None:
+        check_style_encoder(arguments.style_encoder)
+
+
 def load_describers(arguments: Namespace) -> "Describers":
     """Load the encoders that the flags of `add_encoders` select. Raises BadInput."""
     from sfumato.cli.quiet import quiet_libraries
@@ -62,6 +75,7 @@ def load_describers(arguments: Namespace) -> "Describers":
 
 def run(arguments: Namespace) -> None:
     """Index the folders one after the other and print a summary."""
+    check_encoders(arguments)
     from sfumato.retrieval.files import image_files
     from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.indexing import index_files

@@ -70,6 +70,7 @@ def add_mask(parser: CommandParser) -> None:
         help="mask image: white is edited; with --mask-transparent, what is transparent",
     )
     parser.add_argument("--mask-transparent", action="store_true", help=SUPPRESS)  # named in the help of --mask
+    parser.add_argument("--mask-as-is", action="store_true", help=SUPPRESS)  # the refusal of a picture names it
 
 
 def add_no_mask(parser: CommandParser) -> None:
@@ -112,13 +113,15 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     """Read a mask image before a model is loaded; return it with remarks, which are also printed on stderr.
 
     Args:
-        arguments: parsed arguments with `mask`, the file or None, and `mask_transparent`.
+        arguments: parsed arguments with `mask`, the file or None, `mask_transparent` and `mask_as_is`.
         sizes: (width, height) of every image in pixels; they must be equal.
 
     Raises:
         BadInput: the mask cannot be used.
     """
     size = sizes[0]
+    if arguments.mask is None and arguments.mask_as_is:
+        raise BadInput("--mask-as-is needs --mask, the image whose greys are weights: give both.")
     if arguments.mask is None and arguments.mask_transparent:
         raise BadInput("--mask-transparent needs --mask, the image with the transparent parts: give both.")
     if arguments.mask is None:
@@ -129,7 +132,9 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     from sfumato.images.mask import painted_mask
 
     path, limit = arguments.mask, arguments.max_pixels
-    mask = painted_mask(transparent_parts(path, limit) if arguments.mask_transparent else path, size)
+    mask = painted_mask(
+        transparent_parts(path, limit) if arguments.mask_transparent else path, size, as_is=arguments.mask_as_is
+    )
     notes = [f"mask {mask.name}: {mask.note}."] if mask.note else []
     for sentence in notes:
         remark(sentence)

@@ -11,6 +11,7 @@ from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, shown
 from sfumato.errors import BadInput
+from sfumato.files import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +61,29 @@ def add_evaluator(
     """
     for name, text in NETWORKS.items():
         parser.add_argument(f"--{name}", metavar="FOLDER", help=text.format(default=default) if listed else SUPPRESS)
+
+
+def check_evaluator(arguments: Namespace) -> None:
+    """Check the files of the networks that the flags of `add_evaluator` select, without torch. Raises BadInput."""
+    from sfumato.networks.image_networks import check_clip, check_perceptual, check_vision
+
+    for name, check in (("clip", check_clip), ("structure", check_vision), ("lpips", check_perceptual)):
+        if (given := getattr(arguments, name)) is not None:
+            check(given)
+
+
+def check_judges(arguments: Namespace) -> None:
+    """Check the evaluator of the edits of a model as `check_evaluator`, and that the model has one or --clip is given.
+
+    Raises:
+        BadInput: also if there is no such model.
+    """
+    from sfumato.api.judge import own_dual_encoder
+    from sfumato.models.names import place_of
+
+    check_evaluator(arguments)
+    if arguments.clip is None:
+        own_dual_encoder(place_of(arguments.model), printable(arguments.model))
 
 
 def load_evaluator(arguments: Namespace) -> "Evaluator":
@@ -117,6 +141,11 @@ def _measure(arguments: Namespace) -> None:
     for flag, text in texts.items():
         if text is not None and not text.strip():
             raise BadInput(f"{flag} is empty: give a prompt describing the image, or leave it out.")
+    check_evaluator(arguments)
+    if arguments.style_encoder is not None:
+        from sfumato.style.files import check_style_encoder
+
+        check_style_encoder(arguments.style_encoder)
     limit = arguments.max_pixels
     source, edit = read_image(arguments.source, limit), read_image(arguments.edit, limit)
     target = None if arguments.target is None else read_image(arguments.target, limit)

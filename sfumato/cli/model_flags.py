@@ -111,13 +111,21 @@ def model_files(arguments: Namespace) -> list[str]:
     return list(map(str, files))
 
 
+def plain_texts(arguments: Namespace, prompts: Sequence[str]) -> list[str]:
+    """The prompts without their weights, if --prompt-weights is given. Raises BadInput for a weight out of range."""
+    from sfumato.models.prompt_weights import parse
+
+    return [parse(prompt).text for prompt in prompts] if arguments.prompt_weights else list(prompts)
+
+
 def check_early(arguments: Namespace, *texts: Texts) -> None:
-    """Check the files of the model and the prompts as far as possible without importing torch.
+    """Check the files of the model, the device and the prompts as far as possible without importing torch.
 
     Raises:
         BadInput: as `load_model`.
     """
     from sfumato.api.prompts import check_texts
+    from sfumato.devices import check_device_name, check_offload
     from sfumato.models.added_contents import embedding_word, lora_parts
     from sfumato.models.added_files import place_and_scale, place_and_word
     from sfumato.models.model_files import check_model
@@ -125,6 +133,9 @@ def check_early(arguments: Namespace, *texts: Texts) -> None:
     from sfumato.models.prompt_weights import parse
 
     check_precision(arguments.dtype)
+    check_device_name(arguments.device)
+    if arguments.offload:
+        check_offload(arguments.device)
     for lora in arguments.lora:
         lora_parts(place_and_scale(lora)[0])
     for inversion in arguments.textual_inversion:

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sfumato.cli.other_tools import instead_of
@@ -75,6 +76,7 @@ class CommandParser(argparse.ArgumentParser):
         self.hint: Callable[[str], str] = lambda flag: ""
         for name in (None, "store"):
             self.register("action", name, _Store)
+        self.register("type", Path, _path)
         self._positionals = self._optionals  # a single list in the help, to keep it short
         self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
 
@@ -136,6 +138,13 @@ def size(text: str) -> tuple[int, int]:
             f"{text!r} is not a size in pixels such as 64 or 96x64, at most {LARGEST_SIDE}"
         )
     return sides
+
+
+def _path(text: str) -> Path:
+    """The argparse type Path: as the class, but "" is not taken for the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty: name a file or folder, `.` for the working folder")
+    return Path(text)
 
 
 def _number(kind: type, what: str, within: Range) -> Any:

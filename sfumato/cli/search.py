@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.index import add_encoders, load_describers
+from sfumato.cli.index import add_encoders, check_encoders, load_describers
 from sfumato.cli.outputs import refuse_inputs, remarks
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, print_table
@@ -49,6 +49,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Search, write the contact sheet and print the images found."""
+    check_encoders(arguments)
     from sfumato.images import check_output
     from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.search import search

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.composed import Composed
 from sfumato.cli.flags import check_distinct, seeds_of
-from sfumato.cli.inputs import check_saved, read_image_and_notes
+from sfumato.cli.inputs import read_image_and_notes
 from sfumato.errors import BadInput
+from sfumato.formats import INVERSION
 
 if TYPE_CHECKING:
     from sfumato.images import LoadedImage
@@ -83,7 +84,7 @@ def read_inversion(arguments: Namespace, methods: Composed) -> Sources:
     from sfumato.images import MAX_PIXELS
 
     path = arguments.images[0]
-    check_saved(path, "an inversion")
+    INVERSION.check(path)  # before torch is imported
     methods.check_unnamed(bool(arguments.sources) or arguments.seed is not None or arguments.seeds is not None)
     if arguments.max_pixels != MAX_PIXELS:
         raise BadInput("--max-pixels is for reading images, and an inversion contains its image: leave it out.")

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.api.region import check_words
 from sfumato.cli.composed import options_elsewhere
 from sfumato.cli.edit import DEFAULT_METHOD
 from sfumato.cli.flags import (
@@ -31,8 +32,8 @@ from sfumato.cli.inputs import (
     read_mask_of,
     region_of,
 )
-from sfumato.cli.metrics import add_evaluator, shown_score
-from sfumato.cli.model_flags import Texts, add_model, check_early, load_model, model_files
+from sfumato.cli.metrics import add_evaluator, check_judges, shown_score
+from sfumato.cli.model_flags import Texts, add_model, check_early, load_model, model_files, plain_texts
 from sfumato.cli.outputs import add_no_recipe, remark, remarks
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.progress import progress
@@ -107,7 +108,8 @@ def run(arguments: Namespace) -> None:
     points = grid_points(grid)
     for point in points:
         check_options(method.params, fixed | point)
-    region_of(arguments)
+    texts = [plain_texts(arguments, [each]) for each in (arguments.source, arguments.target)]
+    check_words(region_of(arguments), *texts)
     check_resolution(arguments)
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     mask, more = read_mask_of(arguments, image.size)
@@ -120,6 +122,7 @@ def run(arguments: Namespace) -> None:
         Texts("source prompt (--from)", [arguments.source], empty=not method.params.needs_text),
         Texts("target prompt (--to)", [arguments.target], empty=kept),
     )
+    check_judges(arguments)
     front = _front(arguments)
     model = load_model(arguments)
     trials = _trials(model, arguments, grid, fixed | {"mask": mask})

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.formats import Format
+from sfumato.formats import DIRECTIONS, Format
 from sfumato.geometry.jacobian import BottleneckMap, Pool
 from sfumato.mixtures import is_number
 from sfumato.models.diffusion_model import DiffusionModel
@@ -40,7 +40,7 @@ class Directions:
         prompts: prompts from which the latents were sampled.
     """
 
-    FORMAT: ClassVar[Format] = Format("sfumato.directions.1", "a set of directions", "find them again")
+    FORMAT: ClassVar[Format] = DIRECTIONS
 
     u: Float[Tensor, "k d"]
     names: tuple[str, ...]

@@ -48,7 +48,7 @@ class Mask:
         return width, height
 
 
-def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Mask:
+def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_PIXELS, *, as_is: bool = False) -> Mask:
     """Read a mask and validate it.
 
     Transparent parts count as black. A mask of two levels, of which the brighter is at most 1/255 of white (0 and 1 in
@@ -58,6 +58,7 @@ def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_P
         source: as in `read_image`; a bool array [h,w]; or a mask that was read before.
         size: (width, height) of the upright image that the mask belongs to.
         max_pixels: as in `read_image`.
+        as_is: accept grey levels that look like a greyscale picture, such as those of a noisy heat map.
 
     Raises:
         BadInput: the mask cannot be read, its size differs from `size`, it is coloured, nearly black or a greyscale
@@ -80,23 +81,25 @@ def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_P
     if lossy := file_format in _LOSSY:
         levels[levels <= _COMPRESSION] = 0
         levels[levels >= 255 - _COMPRESSION] = 255
-    refuse_picture(levels, name, lossy=lossy)
+    if not as_is:
+        refuse_picture(levels, name, lossy=lossy)
     note = "; ".join([*notes, *_grey_note(levels)])
     return Mask((levels / 255).astype(np.float32), name, _fingerprint(levels), note)
 
 
-def painted_mask(source: MaskSource, size: tuple[int, int]) -> Mask:
+def painted_mask(source: MaskSource, size: tuple[int, int], *, as_is: bool = False) -> Mask:
     """Read a mask that restricts an edit.
 
     Args:
         source: image file, Pillow image or array, white where the edit applies; greys mix edit and source.
         size: (width, height) of the image in pixels.
+        as_is: as in `read_mask`.
 
     Raises:
         BadInput: a mask of another size, one that cannot be read, an image instead of a mask, or a black mask.
     """
     # The image may have been read with a raised max_pixels, so the limit is at least the size of the image.
-    mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1]))
+    mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1]), as_is=as_is)
     if not mask.weights.any():
         raise BadInput(
             "The mask is black everywhere (transparent parts count as black): paint white the area that the edit "

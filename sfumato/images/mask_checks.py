@@ -8,6 +8,7 @@ from sfumato.errors import BadInput
 
 IS = "a mask is black and white or grey, white where the image may change"
 _TRANSPARENT = "--mask-transparent (in Python: sfumato.images.transparent_parts)"
+_AS_IS = "--mask-as-is (in Python: sfumato.images.read_mask(..., as_is=True))"
 
 #: A pixel is coloured if its channels differ by more levels than this.
 _CHROMA = 32
@@ -103,7 +104,7 @@ def refuse_picture(levels: NDArray[np.uint8], name: str, *, lossy: bool) -> None
     if _sharp_share(levels, low, high) >= _TRANSITIONS and _has_details(levels, details):
         raise BadInput(
             f"mask {name} is a greyscale picture, not a mask: {IS}. Paint white the area that the edit should change, "
-            "and the rest black."
+            f"and the rest black; or, if its greys are weights of the edit, add {_AS_IS}."
         )
 
 

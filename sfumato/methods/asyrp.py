@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sfumato.editing.job import Job
 from sfumato.editing.registry import method
 from sfumato.errors import BadInput
+from sfumato.formats import DELTA_H
 from sfumato.options.inversions import EVERY, DDIMParams
 from sfumato.options.params import PromptPair, option
 
@@ -95,6 +96,11 @@ class AsyrpParams(DDIMParams):
     def files(self) -> Sequence[str]:
         """Paths of the delta-h files."""
         return list(parse_deltas(self.delta))
+
+    def check_headers(self) -> None:
+        """Read the headers of the delta-h files. Raises BadInput."""
+        for path in self.files:
+            DELTA_H.check(path)
 
     def check_files(self) -> None:
         """Read all delta-h files. Raises BadInput for a file that cannot be read or is not a delta-h."""

@@ -35,6 +35,7 @@ from sfumato.editing.job import Job
 from sfumato.editing.registry import method
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.formats import TEXT_DIRECTION
 from sfumato.options.inversions import EVERY, DeterministicParams
 from sfumato.options.params import PromptPair, option
 
@@ -131,6 +132,12 @@ class Pix2PixZeroParams(DeterministicParams):
     def files(self) -> Sequence[str]:
         """Paths of the banks and of the direction file."""
         return [path for path in (self.source_bank, self.target_bank, self.direction_file) if path]
+
+    def check_headers(self) -> None:
+        """Read the banks, and the header of the direction file. Raises BadInput."""
+        _ = self.banks
+        if self.direction_file:
+            TEXT_DIRECTION.check(self.direction_file)
 
     def check_files(self) -> None:
         """Read the banks and the direction file. Raises BadInput."""

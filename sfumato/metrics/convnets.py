@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sfumato.networks.image_networks import CONVOLUTIONS
 from sfumato.networks.weights import read_shapes
 
 # ImageNet mean and standard deviation for pixels in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_PREFIX = "features."
 Stored = TypeVar("Stored")
 
 
@@ -120,4 +120,4 @@ def find_convnet(folder: Path) -> ConvNet | None:
 
 
 def _feature_entries(stored: Mapping[str, Stored]) -> dict[str, Stored]:
-    return {name.removeprefix(_PREFIX): each for name, each in stored.items() if name.startswith(_PREFIX)}
+    return {name.removeprefix(CONVOLUTIONS): each for name, each in stored.items() if name.startswith(CONVOLUTIONS)}

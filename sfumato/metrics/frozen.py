@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from sfumato.errors import BadInput
 from sfumato.hub import from_hub
+from sfumato.networks.image_networks import named_folder
 from sfumato.networks.load import load_network
-from sfumato.paths import is_hub_id
 
 
 def load_frozen(
@@ -38,9 +37,5 @@ def local_folder(name: str | os.PathLike[str]) -> Path:
     Raises:
         BadInput: the name is neither a folder nor a hub id, or the download fails.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if not is_hub_id(os.fspath(name)):
-        raise BadInput(f"{path} is not a folder: give a folder with a network in transformers' layout, or a hub id.")
-    return from_hub(os.fspath(name), ["*.json", "*.txt", "*.safetensors"], "network")
+    found = named_folder(name)
+    return from_hub(os.fspath(name), ["*.json", "*.txt", "*.safetensors"], "network") if found is None else found

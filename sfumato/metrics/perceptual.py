@@ -25,10 +25,10 @@ from sfumato.metrics.convnets import find_convnet
 from sfumato.metrics.efficientnet_lite import load_efficientnet_lite0
 from sfumato.metrics.frozen import local_folder
 from sfumato.metrics.vision import VisionEncoder
+from sfumato.networks.image_networks import EFFICIENTNET, check_perceptual_config, perceptual_folder
 from sfumato.networks.places import has
 from sfumato.networks.weights import read_shapes
 
-EFFICIENTNET = "efficientnet-lite0"
 #: File of the learned weights in the network's folder; tensor names as in the authors' files ("lin0.model.1.weight").
 LEARNED = "lpips.safetensors"
 
@@ -119,18 +119,11 @@ def load_perceptual(network: str) -> PerceptualDistance:
     """
     if network == EFFICIENTNET:
         return PerceptualDistance(load_efficientnet_lite0())
-    try:
-        folder = local_folder(network)
-    except BadInput as error:
-        raise BadInput(f"the LPIPS network must be '{EFFICIENTNET}' or a folder: {error}") from error
+    folder = perceptual_folder(network) or local_folder(network)
     found = find_convnet(folder)
     if found is not None:
         return PerceptualDistance(found, _learned(folder, found), found.smallest)
-    if not (folder / "config.json").is_file():
-        raise BadInput(
-            f"the LPIPS network must be '{EFFICIENTNET}' or a folder with a vision transformer or a convolutional "
-            f"network of torchvision, and {network!r} is neither."
-        )
+    check_perceptual_config(folder)
     encoder = VisionEncoder(folder)
     return PerceptualDistance(encoder, _learned(folder, encoder))
 

@@ -16,8 +16,8 @@ from transformers import CLIPModel, CLIPTokenizer
 from sfumato.errors import BadInput
 from sfumato.metrics.checks import check_rgb
 from sfumato.metrics.frozen import load_frozen
-from sfumato.metrics.preprocessor import Preprocessor, read_preprocessor
 from sfumato.networks.clip_tokenizer import read_tokenizer
+from sfumato.networks.preprocessor import Preprocessor, read_preprocessor
 from sfumato.text_files import check_text
 from sfumato.vocabulary import vocabulary_problem
 

@@ -12,25 +12,11 @@ from torch.nn import functional as F
 from sfumato.errors import BadInput
 from sfumato.hooks import attach_hook
 from sfumato.metrics.frozen import load_frozen
-from sfumato.metrics.preprocessor import MOST_SIDE, read_statistics
-from sfumato.networks.tables import read_table
+from sfumato.networks.image_networks import VISION, vision_type
+from sfumato.networks.preprocessor import MOST_SIDE, read_statistics
 
 #: model_type of config.json -> class; for dual encoders the class of the image encoder.
-CLASSES: dict[str, type[Any]] = {
-    "clip": transformers.CLIPVisionModel,
-    "clip_vision_model": transformers.CLIPVisionModel,
-    "siglip": transformers.SiglipVisionModel,
-    "siglip_vision_model": transformers.SiglipVisionModel,
-    "vit": transformers.ViTModel,
-    "vit_msn": transformers.ViTMSNModel,
-    "deit": transformers.DeiTModel,
-    "beit": transformers.BeitModel,
-    "data2vec-vision": transformers.Data2VecVisionModel,
-    "ijepa": transformers.IJepaModel,
-    "dinov2": transformers.Dinov2Model,
-    "dinov2_with_registers": transformers.Dinov2WithRegistersModel,
-    "dinov3_vit": transformers.DINOv3ViTModel,
-}
+CLASSES: dict[str, type[Any]] = {name: getattr(transformers, kind) for name, kind in VISION.items()}
 #: Largest number of patches; published networks have at most 4096.
 MOST_PATCHES = 1 << 14
 #: Weights that may be missing: the pooler is not used, and self-supervised models are published without it.
@@ -54,7 +40,7 @@ class VisionEncoder(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         mean, std = (torch.tensor(values) for values in read_statistics(folder))
-        kind = _kind(folder)
+        kind = CLASSES[vision_type(folder)]
         self.model = load_frozen(kind, folder, optional=_UNUSED)
         config = self.model.config
         self.size, self.grid = _sizes(folder, _pair(config.image_size), _pair(config.patch_size))
@@ -104,16 +90,6 @@ class VisionEncoder(nn.Module):
 
     def _places(self, tokens: Tensor) -> Tensor:
         return tokens[:, tokens.shape[1] - self.grid[0] * self.grid[1] :]
-
-
-def _kind(folder: Path) -> type[Any]:
-    name = read_table(folder / "config.json", folder).get("model_type")
-    if not isinstance(name, str) or name not in CLASSES:
-        raise BadInput(
-            f"{folder}/config.json has model_type {name!r:.100}, which is not supported: give the folder of one of "
-            f"{', '.join(CLASSES)}."
-        )
-    return CLASSES[name]
 
 
 def _sizes(folder: Path, size: tuple[int, int], patch: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -51,6 +51,8 @@ def place_and_word(given: Any) -> tuple[Path, str]:
 
 def _file(path: Path, what: str) -> Path:
     path = path.expanduser()
+    if path == Path():
+        raise BadInput(f"The name of the {what} is empty: give the path of a .safetensors file.")
     if path.suffix.lower() != ".safetensors":
         raise BadInput(f"{printable(path)} is not a .safetensors file: a {what} in another format can run code.")
     if not path.exists():

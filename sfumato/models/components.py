@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from sfumato.core.schedule import Schedule
-from sfumato.devices import pick_device
+from sfumato.devices import check_offload, pick_device
 from sfumato.errors import BadInput
 from sfumato.models.class_labels import ClassLabels, class_labels
 from sfumato.models.codec import Codec
 from sfumato.models.conditioning import token_widths
 from sfumato.models.evaluations import Evaluations
 from sfumato.models.fingerprint import FingerprintCache, fingerprint, revision
-from sfumato.models.offload import check_offload, computes_on, is_offloaded, offload
+from sfumato.models.offload import computes_on, is_offloaded, offload
 from sfumato.models.precision import pick_dtype
 from sfumato.models.text import MOST_CHUNKS, TextEncoder
 from sfumato.models.tokenizer import SharedTokenizer
@@ -175,7 +175,7 @@ class Components:
             BadInput: the device does not exist, or is the CPU, which has no memory of its own.
         """
         place = pick_device(device)
-        check_offload(place)
+        check_offload(place.type)
         offload(self._networks().values(), place)
         return self
 

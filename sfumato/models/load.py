@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sfumato.devices import pick_device
+from sfumato.devices import check_offload, pick_device
 from sfumato.hub import from_hub
 from sfumato.models.added_files import GivenInversion, GivenLora
 from sfumato.models.bundled import BundledModel, bundled_path, list_models
@@ -16,7 +16,6 @@ from sfumato.models.lora import fuse
 from sfumato.models.lora_files import read_loras
 from sfumato.models.model_files import check_config
 from sfumato.models.names import PICKLES, is_single_file, place_of
-from sfumato.models.offload import check_offload
 from sfumato.models.precision import pick_dtype
 from sfumato.models.single_file import load_single_file
 from sfumato.models.textual_inversion import add_word, read_textual_inversions
@@ -64,7 +63,7 @@ def load_model(
     loras, inversions = read_loras(lora), read_textual_inversions(textual_inversion)
     place, precision = pick_device(device), pick_dtype(dtype)
     if offload:
-        check_offload(place)
+        check_offload(place.type)
     model = _load(name_or_path, torch.device("cpu") if offload else place, precision, config)
     for inversion in inversions:
         add_word(model, inversion)

@@ -33,6 +33,8 @@ def place_of(name: str) -> Path | None:
     Raises:
         BadInput: there is no such model, or its weights are a pickle.
     """
+    if not name.strip():
+        raise BadInput("The name of the model is empty: give a bundled name, a diffusers folder, a file or a hub id.")
     path, bundled = Path(name).expanduser(), {model.name: model.folder for model in list_models()}
     if is_single_file(path):
         if path.suffix.lower() in PICKLES:

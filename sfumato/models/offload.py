@@ -12,8 +12,6 @@ from accelerate.hooks import CpuOffload, ModelHook, add_hook_to_module
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from sfumato.errors import BadInput
-
 _HOME = torch.device("cpu")
 
 
@@ -59,12 +57,6 @@ class Offload(ModelHook):
 
 def _requires_grad(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
-
-
-def check_offload(device: torch.device) -> None:
-    """Raise BadInput for the CPU, which has no memory of its own."""
-    if device.type == "cpu":
-        raise BadInput("Offloading saves memory of a GPU: leave it out, or give the device cuda or mps.")
 
 
 def offload(networks: Iterable[nn.Module], device: torch.device) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sfumato.core.path import repeat_first
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.networks.image_networks import check_clip, check_vision
 from sfumato.options.inversions import DETERMINISTIC, EVERY, InversionParams
 from sfumato.options.other_images import check_proportions
 from sfumato.options.params import PromptPair, check_weights, option, skip_option
@@ -172,6 +173,17 @@ class DiffuseITParams(InversionParams):
         """Paths of the target image and of local network folders."""
         folders = [each for each in (self.vit_folder, self.clip_folder) if each and Path(each).is_dir()]
         return [*folders, *([self.target_image] if self.target_image else [])]
+
+    def check_headers(self) -> None:
+        """Read the target image, and check the files of the networks that are used. Raises BadInput."""
+        from sfumato.images import read_image
+
+        if self.target_image:
+            read_image(self.target_image)
+        if self.uses_vit and (folder := self.vit_folder or self.clip_folder):
+            check_vision(folder)
+        if self.uses_text and self.clip_folder:
+            check_clip(self.clip_folder)
 
     def check_files(self) -> None:
         """Read the target image and load the networks. Raises BadInput if one of them cannot be read."""

@@ -131,6 +131,9 @@ class Params:
         """SHA-256 of the files and folders by path (`content_hash`), computed once. Raises BadInput."""
         return {path: content_hash(Path(path)) for path in self.files}
 
+    def check_headers(self) -> None:
+        """Check the files that options name as far as possible without importing torch. Raises BadInput."""
+
     def check_files(self) -> None:
         """Read and check the files that are given as options. Raises BadInput for a file that cannot be used.
 

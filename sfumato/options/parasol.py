@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.errors import BadInput
+from sfumato.formats import PARASOL
 from sfumato.models.bundled import bundled_parasol
+from sfumato.networks.image_networks import check_clip
 from sfumato.options.inversions import DeterministicParams
 from sfumato.options.params import PromptPair, option
 from sfumato.options.weighted import parse_weighted, weighted_text
+from sfumato.style.files import check_style_encoder
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -181,6 +184,20 @@ class ParasolParams(DeterministicParams):
         from sfumato.images import read_image, to_tensor
 
         return {path: to_tensor(read_image(path)) for path, weight in self.style_images.items() if weight}
+
+    def check_headers(self) -> None:
+        """Check the images, the header of the PARASOL file, and the files of the encoders. Raises BadInput."""
+        if not self.parasol:
+            return
+        from sfumato.images import read_image
+
+        PARASOL.check(bundled_parasol(self.parasol) or self.parasol)
+        for path in (*self.style_images, *self.content_images):
+            read_image(path)
+        if self.content_encoder:
+            check_clip(self.content_encoder)
+        if self.style_encoder:
+            check_style_encoder(self.style_encoder)
 
     def check_files(self) -> None:
         """Read all files, and check that the tokens were trained with these encoders. Raises BadInput."""

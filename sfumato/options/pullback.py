@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sfumato.errors import BadInput
+from sfumato.formats import DIRECTIONS
 from sfumato.mixtures import is_number, parse_weights
 from sfumato.options.inversions import DDIMParams
 from sfumato.options.params import PromptPair, option
@@ -131,6 +132,11 @@ class PullbackParams(DDIMParams):
     def files(self) -> Sequence[str]:
         """Path of the file of directions."""
         return [self.directions] if self.directions else []
+
+    def check_headers(self) -> None:
+        """Read the header of the file of directions. Raises BadInput."""
+        if self.directions:
+            DIRECTIONS.check(self.directions)
 
     def check_files(self) -> None:
         """Check that the file contains the named directions and fits `keep_positions`. Raises BadInput."""

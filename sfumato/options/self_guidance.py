@@ -196,6 +196,10 @@ class SelfGuidanceParams(DeterministicParams):
 
         return {path: read_image(path) for path in self.files}
 
+    def check_headers(self) -> None:
+        """Read the reference images, which needs no torch. Raises BadInput."""
+        _ = self.loaded_images
+
     def check_files(self) -> None:
         """Read the reference images. Raises BadInput."""
         _ = self.loaded_images

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.formats import Format
+from sfumato.formats import DELTA_H, Format
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.encoder_half import MIDDLE
 from sfumato.shifts.delta_networks import KINDS, MOST_FACTOR, DeltaNetwork, Shape, build, shape_of
@@ -37,7 +37,7 @@ class DeltaH:
         layer: module whose output is h.
     """
 
-    FORMAT: ClassVar[Format] = Format("sfumato.delta-h.1", "a delta-h", "train it again with `sfumato train delta-h`")
+    FORMAT: ClassVar[Format] = DELTA_H
 
     network: DeltaNetwork
     attribute: str

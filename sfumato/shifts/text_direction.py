@@ -20,7 +20,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.formats import Format
+from sfumato.formats import TEXT_DIRECTION, Format
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_size
 
@@ -40,7 +40,7 @@ class TextDirection:
         target: the sentences of the target bank.
     """
 
-    FORMAT: ClassVar[Format] = Format("sfumato.text-direction.2", "a text direction", "compute it again")
+    FORMAT: ClassVar[Format] = TEXT_DIRECTION
 
     tokens: Float[Tensor, "n d"]
     pooled: Float[Tensor, " p"] | None

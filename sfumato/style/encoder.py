@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.errors import BadInput
-from sfumato.formats import Format
+from sfumato.formats import STYLE_ENCODER, Format
 from sfumato.metrics.checks import check_rgb
+from sfumato.style.files import style_file
 from sfumato.style.fingerprints import fingerprint_of
 from sfumato.style.network import GROUPS, StyleNetwork
 from sfumato.style.words import StyleWords
@@ -33,9 +33,7 @@ class StyleEncoder:
         words: the style words with their mean descriptors.
     """
 
-    FORMAT: ClassVar[Format] = Format(
-        "sfumato.style-encoder.1", "a style encoder", "train it again with `sfumato train style`"
-    )
+    FORMAT: ClassVar[Format] = STYLE_ENCODER
 
     network: StyleNetwork
     size: int
@@ -123,11 +121,4 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> StyleEncoder:
 
 def load_style_encoder(path: str | os.PathLike[str]) -> StyleEncoder:
     """Load a style encoder from its file, or from the folder that `sfumato train style` exported. Raises BadInput."""
-    inside = os.path.join(path, FILE)
-    if os.path.isdir(path) and not os.path.isfile(inside):
-        raise BadInput(f"{os.fspath(path)} contains no {FILE}: give the export of `sfumato train style`.")
-    return StyleEncoder.load(inside if os.path.isdir(path) else path)
-
-
-FILE = "style.safetensors"
-"""Name of the file in an exported folder."""
+    return StyleEncoder.load(style_file(path))

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sfumato.errors import BadInput
-from sfumato.formats import Format
+from sfumato.formats import PARASOL, Format
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.style.describers import Describers
 from sfumato.style.key_value import KeyValueChanges
@@ -138,9 +138,7 @@ class Parasol:
         style_encoder: fingerprint of A.
     """
 
-    FORMAT: ClassVar[Format] = Format(
-        "sfumato.parasol.5", "a PARASOL file", "train it again with `sfumato train parasol`"
-    )
+    FORMAT: ClassVar[Format] = PARASOL
 
     tokens: ModalityTokens
     model: str

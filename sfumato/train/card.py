@@ -73,4 +73,5 @@ def _precision(value: Mapping[str, Any] | None) -> str:
     if not value:
         return ""
     among = "" if value["candidates"] == 100 else f" of {value['candidates']}"
-    return f"{100 * value['at 1']:.0f} %{among}"
+    digits = 1 if 0 < value["at 1"] < 0.01 else 0
+    return f"{100 * value['at 1']:.{digits}f} %{among}"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput
-from sfumato.style.encoder import FILE, StyleEncoder, load_style_encoder
+from sfumato.style.encoder import StyleEncoder, load_style_encoder
+from sfumato.style.files import FILE
 from sfumato.style.network import GROUPS, StyleNetwork
 from sfumato.style.words import StyleWords
 from sfumato.train.binding import settings_of

@@ -15,7 +15,7 @@ from sfumato.bench.items import Item, ItemImages
 from sfumato.bench.piebench import PieBench
 from sfumato.cli.bench import _items
 from sfumato.errors import BadInput
-from sfumato.metrics import Evaluator
+from sfumato.metrics import SHIPPED, Evaluator
 from tests.bench import small
 from tests.bench.conftest import small_images  # noqa: F401
 from tests.metrics.test_text import save_clip
@@ -228,6 +228,6 @@ def test_pairs_have_the_size_of_the_model_by_default(typed, sfumato, tiny_sd_fol
                 self.items = []
 
     monkeypatch.setattr("sfumato.bench.pairs.PairBenchmark", Pairs)
-    words = ("--data", "pie", "--model", tiny_sd_folder, "--out", "pairs", *flags)
+    words = ("--data", "pie", "--model", tiny_sd_folder, "--out", "pairs", "--clip", SHIPPED, *flags)
     assert "contains no edits" in sfumato("bench", "pairs", *words).refused()
     assert used == sizes

@@ -103,7 +103,8 @@ def test_each_kind_of_syntax_is_reported_once():
 @pytest.mark.parametrize(
     ("size", "told"),
     [((32, 32), ""), ((64, 64), ""), ((32, 120), ""), ((16, 16), ""), ((66, 64), "repeats"), ((15, 16), "blurs"),
-     ((2016, 1512), "2,977 times"), ((8, 100), "")],
+     ((2016, 1512), "2,977 times"), ((8, 100), ""), ((4, 250), "blurs"),
+     ((1000, 1), "blurs")],
 )  # fmt: skip
 def test_sizes_beyond_half_or_twice_the_native_get_notes(tiny_sd_folder, size, told):
     network = load_model(tiny_sd_folder, "cpu")

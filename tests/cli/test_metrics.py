@@ -9,7 +9,8 @@ from PIL import Image
 
 from sfumato.images import read_image, read_mask
 from sfumato.metrics import METRICS, Evaluator
-from sfumato.style.encoder import FILE, load_style_encoder
+from sfumato.style.encoder import load_style_encoder
+from sfumato.style.files import FILE
 from tests.metrics.test_text import save_clip
 from tests.style.small import style_encoder
 from tests.tiny import tiny_image

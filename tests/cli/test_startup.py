@@ -22,6 +22,12 @@ def weights(*names: str) -> bytes:
     return len(text).to_bytes(8, "little") + text + bytes(4 * len(names))
 
 
+def tensors_of(name: str, header: str = "{") -> bytes:
+    """A file of a format of sfumato without tensors, with this JSON header."""
+    text = json.dumps({"__metadata__": {"format": name, "sfumato": header}}).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
 #: Command line -> exit code.
 COMMANDS = {
     ("--help",): 0,
@@ -85,7 +91,22 @@ FILES = {
     "pickled/model_index.json": INDEX,
     "pickled/unet/diffusion_pytorch_model.bin": b"",
 }
+FILES |= {
+    "inversion.safetensors": tensors_of("sfumato.inversion.2"),
+    "old.safetensors": tensors_of("sfumato.inversion.1"),
+    "unread.safetensors": b"\xff" * 64,
+    "clip/config.json": b'{"model_type": "clip"}',
+    "clip/preprocessor_config.json": b'{"size": 16, "crop_size": 16, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}',
+    "clip/model.safetensors": weights("logit_scale")[:-1],
+    "convolutions/vgg.safetensors": weights("features.0.weight")[:-1],
+    "bert/config.json": b'{"model_type": "bert"}',
+    "bert/preprocessor_config.json": b'{"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}',
+}
 SWEEP = ("sweep", "photo.png", "--grid", "skip=1,2", "-o", "out")
+WORDS = ("edit", "photo.png", "--from", "red", "--to", "green", "-o", "out.png")
+AUTO = (*WORDS, "--auto")
+STYLE = ("style", "photo.png", "photo.png", "-o", "out.png")
+SAVED = ("edit", "--to", "green", "-o", "out.png")
 PATH = ("interpolate", "photo.png", "photo.png", "-o", "out")
 NO_TEXT = "pixels has no text input: leave the"
 #: Command line -> part of its error message.
@@ -142,6 +163,75 @@ MESSAGES = {
     (*EDIT, "--lora", "pointer.safetensors:0.5"): "is a Git LFS pointer",
     (*EDIT, "--textual-inversion", "lora.safetensors"): "is not a textual inversion: it contains 2 tensors",
     ("generate", "red", "-o", "out.png", "--model", "empty.safetensors"): "is empty (0 bytes)",
+    (*WORDS, "--mask-words", "cat"): 'The word "cat" of mask_words is in neither prompt',
+    (*WORDS, "--mask-words", "red,green,blue"): 'The word "blue" of mask_words',
+    (*SWEEP, "--from", "red", "--to", "green", "--mask-words", "cat"): "of mask_words is in neither prompt",
+    (*EDIT, "--mask-as-is"): "--mask-as-is needs --mask",
+    (*EDIT, "--model", ""): "The name of the model is empty",
+    (*EDIT, "--lora", ""): "The name of the LoRA is empty",
+    (*AUTO, "--clip", ""): "The name of the network is empty",
+    (*WORDS[:-1], ""): "argument -o/--out: the path is empty: name a file or folder",
+    (*SWEEP[:-1], ""): "the path is empty",
+    ("data", "emoji", "--out", ""): "the path is empty",
+    ("interpolate", "photo.png", "photo.png", "-o", ""): "the path is empty",
+    (*SAVED, ".safetensors"): "There is no file .safetensors",
+    (*EDIT, "--device", "tpu"): 'There is no device "tpu"',
+    (*EDIT, "--device", "cuda:one"): 'There is no device "cuda:one"',
+    ("index", ".", "--device", "tpu", "--out", "i"): 'There is no device "tpu"',
+    ("bench", "pairs", "--data", ".", "--out", "run", "--device", "tpu"): 'There is no device "tpu"',
+    (*EDIT, "--offload", "--device", "cpu"): "Offloading saves memory of a GPU",
+    (*EDIT, "--negative-prompt", "grey", "--guidance", "1"): "A negative prompt has no effect at guidance scale 1",
+    (
+        "generate",
+        "red",
+        "-o",
+        "out.png",
+        "--negative-prompt",
+        "grey",
+        "--guidance",
+        "1",
+    ): "negative prompt has no effect",
+    (*AUTO, "--clip", "nosuch"): "nosuch is not a folder",
+    (*AUTO, "--clip", "nothing"): "nothing has no preprocessor_config.json",
+    (*AUTO, "--clip", "clip"): "is cut short",
+    (*AUTO, "--structure", "bert"): "has model_type 'bert'",
+    (*AUTO, "--lpips", "page.safetensors"): "the LPIPS network must be 'efficientnet-lite0' or a folder",
+    (*AUTO, "--lpips", "convolutions"): "is cut short",
+    (*AUTO, "--lpips", "nothing"): "and 'nothing' is neither",
+    (*AUTO, "--model", "pixels"): "pixels has no dual encoder that scores edits",
+    (*SWEEP, "--to", "red", "--clip", "nothing"): "nothing has no preprocessor_config.json",
+    ("bench", "pairs", "--data", ".", "--out", "run", "--clip", "nothing"): "nothing has no preprocessor_config.json",
+    ("metrics", "photo.png", "photo.png", "--clip", "clip"): "is cut short",
+    ("metrics", "photo.png", "photo.png", "--lpips", "nosuch"): "nosuch is not a folder",
+    ("metrics", "photo.png", "photo.png", "--style", "photo.png", "--style-encoder", "nothing"): "no style.safetensors",
+    (*PATH, "--measure", "--lpips", "nothing"): "and 'nothing' is neither",
+    (*STYLE, "--parasol", "nosuch.safetensors"): "There is no file nosuch.safetensors",
+    (*STYLE, "--parasol", "nothing"): "nothing is a folder",
+    (*STYLE, "--parasol", "cut.safetensors"): "is cut short",
+    (*STYLE, "--parasol", "inversion.safetensors"): "but not a PARASOL file",
+    (*STYLE, "--style-encoder", "nothing"): "nothing contains no style.safetensors",
+    (*STYLE, "--content-encoder", "clip"): "is cut short",
+    (
+        *EDIT,
+        "--method",
+        "asyrp",
+        "--delta",
+        "half.safetensors",
+    ): "half.safetensors is a safetensors file, but not a delta-h",
+    (*EDIT, "--method", "pix2pix-zero", "--direction-file", "unread.safetensors"): "claims a header of",
+    (*EDIT, "--method", "pullback", "--directions", "empty.safetensors"): "is empty (0 bytes)",
+    (*EDIT, "--method", "diffuseit", "--vit-folder", "nothing"): "nothing has no preprocessor_config.json",
+    (*EDIT, "--method", "diffuseit", "--target-image", "page.safetensors"): "is a web page (HTML)",
+    (*EDIT, "--method", "self-guidance", "--restyle", "red: page.safetensors: red"): "is a web page (HTML)",
+    ("directions", "apply", "photo.png", "cut.safetensors", "-o", "out.png"): "is cut short",
+    ("directions", "show", "word.safetensors"): "word.safetensors is a safetensors file, but not a set of directions",
+    (*SAVED, "unread.safetensors"): "unread.safetensors is damaged or not a safetensors file",
+    (*SAVED, "cut.safetensors"): "is cut short",
+    (*SAVED, "old.safetensors"): "is an inversion of another version of sfumato",
+    (*SAVED, "word.safetensors"): "word.safetensors is a safetensors file, but not an inversion",
+    (*SAVED, "inversion.safetensors"): "inversion.safetensors is damaged: its header",
+    ("index", ".", "--out", "i", "--content-encoder", "nothing"): "nothing has no preprocessor_config.json",
+    ("index", ".", "--out", "i", "--style-encoder", "word.safetensors"): "but not a style encoder",
 }
 
 #: Runs each command line of argv[2:] in a fork, with stdout discarded; prints what went wrong.

@@ -160,9 +160,9 @@ def test_missing_direction_file_is_refused_only_if_used(models, tmp_path):
     opened.edit_steps("red dog", direction_file="")
 
 
-@pytest.mark.parametrize("value", [3, None, b"emoji", ["emoji"]])
+@pytest.mark.parametrize("value", [3, None, b"emoji", ["emoji"], "", " "])
 def test_names_and_paths_of_another_type_are_refused(models, value):
-    with pytest.raises(BadInput, match=r"A model must be a bundled name, a path or a hub id, not .*\w"):
+    with pytest.raises(BadInput, match="A model must be a bundled name, a path or a hub id, not "):
         load(value, "cpu")
     with pytest.raises(BadInput, match="The file of an inversion must be a path, not "):
         models("sd").open(value)

@@ -59,6 +59,19 @@ def test_drawing_that_could_be_a_mask_is_noted(name, side):
     assert "pixels are grey" in read_mask(drawing(name, side), (side, side)).note
 
 
+@pytest.mark.parametrize("side", [64, 128])
+def test_heat_map_that_looks_like_a_picture_is_accepted_as_is(side):
+    """The refusal names the way to use such a mask."""
+    noise = np.random.default_rng(0).normal(size=(side, side)) * 40
+    heat = grey(noise + 255 * np.hypot(*np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]))
+    with pytest.raises(BadInput, match=r"greyscale picture.*--mask-as-is .*read_mask\(\.\.\., as_is=True\)"):
+        read_mask(heat, heat.size)
+    mask = read_mask(heat, heat.size, as_is=True)
+    np.testing.assert_array_equal(np.rint(mask.weights * 255), np.asarray(heat))
+    with pytest.raises(BadInput, match="image in colour"):
+        read_mask(Image.new("RGB", heat.size, "red"), heat.size, as_is=True)
+
+
 DISC = grey(255 * (RADIUS < 0.3))
 RINGS = grey(sum((limit > RADIUS) * 60.0 for limit in (0.45, 0.35, 0.25, 0.15)))
 SMOOTH = {

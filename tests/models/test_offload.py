@@ -91,7 +91,6 @@ def test_offloading_requires_a_gpu(tiny_sd_folder):
 
 def test_model_of_an_offloading_pipeline_offloads(tiny_sd_folder, monkeypatch):
     pipe = StableDiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
-    monkeypatch.setattr(module, "check_offload", lambda device: None)
     monkeypatch.setattr("sfumato.models.components.check_offload", lambda device: None)
     from accelerate import cpu_offload_with_hook
 

@@ -16,7 +16,8 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.retrieval.index import FORMAT
 from sfumato.retrieval.triplets import Images, Triplets
 from sfumato.style.describers import Describers
-from sfumato.style.encoder import FILE, StyleEncoder
+from sfumato.style.encoder import StyleEncoder
+from sfumato.style.files import FILE
 from sfumato.style.key_value import KeyValueChanges
 from sfumato.style.network import StyleNetwork
 from sfumato.style.tokens import ModalityTokens, Parasol

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from sfumato.errors import BadInput, NonFinite
 from sfumato.style.content import ContentEncoder
-from sfumato.style.encoder import FILE, StyleEncoder, load_style_encoder
+from sfumato.style.encoder import StyleEncoder, load_style_encoder
+from sfumato.style.files import FILE
 from sfumato.style.network import BINS, StyleNetwork, moments, palette
 from sfumato.style.words import StyleWords, notes_on, parts_of, words_of
 from tests import tiny

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from sfumato.data.dataset import CaptionedImages
 from sfumato.errors import BadInput
 from sfumato.metrics.text import DualEncoder
-from sfumato.style.encoder import FILE, load_style_encoder
+from sfumato.style.encoder import load_style_encoder
+from sfumato.style.files import FILE
 from sfumato.train.clip_loss import contrastive_loss
 from sfumato.train.contrast import Grid, Labels, nearest_is_right, numbers, supervised_contrastive
 from sfumato.train.seeds import step_generator

@@ -17,7 +17,7 @@ from sfumato.models.bundled import bundled_path
 from sfumato.models.load import load_model
 from sfumato.train import report as module
 from sfumato.train import report_options
-from sfumato.train.card import card
+from sfumato.train.card import _precision, card
 from sfumato.train.generated import generate, readable
 from sfumato.train.loop import Run
 from sfumato.train.recipe import DataRecipe, Recipe, RunRecipe
@@ -257,3 +257,9 @@ def test_invalid_arguments_are_refused_before_the_model_is_loaded(
     assert caught.value.code == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.0, "0 %"), (0.003, "0.3 %"), (0.01, "1 %"), (1, "100 %")])
+def test_small_precisions_are_not_rounded_to_zero(share, text):
+    assert _precision({"at 1": share, "candidates": 100}) == text
+    assert _precision({"at 1": share, "candidates": 89}) == f"{text} of 89"

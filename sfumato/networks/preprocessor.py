@@ -1,19 +1,24 @@
-"""Preprocessing of images for a network, as described by transformers' preprocessor_config.json."""
+"""Preprocessing of images for a network, as described by transformers' preprocessor_config.json.
+
+The file is read without torch, which only the preprocessing itself needs.
+"""
+
+from __future__ import annotations
 
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
-
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.networks.places import has
 from sfumato.networks.tables import read_table
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 FILE = "preprocessor_config.json"
 _BICUBIC = 3  # Pillow's number
@@ -42,6 +47,8 @@ class Preprocessor:
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h2 w2"]:
         """Resize (antialiased bicubic, clipped to [0, 1]), crop the centre and compute (x - mean) / std in float32."""
+        from torch.nn import functional as F
+
         x = pixels.float()
         target = self._target(x.shape[-2], x.shape[-1])
         if target != tuple(x.shape[-2:]):
