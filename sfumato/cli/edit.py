@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from sfumato.files import printable
 from sfumato.formats import INVERSION
 
 if TYPE_CHECKING:
-    from sfumato.api import Result
+    from sfumato.api import Model, Result
     from sfumato.images import Mask
 
 DEFAULT_METHOD = "edit-friendly"
@@ -88,8 +89,60 @@ def flags_of_files(words: Sequence[str]) -> list[Flags]:
     return [] if path is None else [read_edit(path, words, limit_of(words))]
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What is read and checked before a model is loaded."""
+
+    methods: Composed
+    sources: Sources
+    paths: list[Path]
+    mask: "Mask | None"
+    notes: list[str]
+
+
 def run(arguments: Namespace) -> None:
     """Edit, save, report."""
+    request = _checked(arguments)
+    found, methods, notes = request.sources, request.methods, request.notes
+    model = _loaded(arguments, request)
+    if arguments.recipe is not None:
+        notes += note_other_model(arguments.recipe, model, arguments.max_pixels)
+    edit = masks_of(arguments) | {"mask": request.mask, "residual": not arguments.no_residual}
+    edit |= {"negative_prompt": arguments.negative_prompt}
+    check = {"check": arguments.check or arguments.json}
+    plan = None
+    if found.inversion is None:
+        plan = model.plan(found.images, found.prompts, found.targets, **_planned(found, methods), **edit, **check)
+    evaluator = load_auto(arguments, model, [found.prompts[0], found.targets[0]])
+    prompts = [*found.prompts, *found.targets, arguments.negative_prompt]
+    for name, size in zip(arguments.images, found.sizes, strict=True):
+        notes += hints(model, name, size, prompts, found.resolution)
+    if plan is not None:
+        inverted = finish(plan.invert())
+    else:
+        assert found.inversion is not None
+        inverted = model.open_loaded(found.inversion, arguments.images[0])
+    edit |= methods.shared() | {"methods": methods.named()}
+    reports = [inverted.report] if "seconds" in inverted.report else []
+    kept = {"recipe": not arguments.no_recipe, "keep_gps": arguments.keep_gps}
+    if evaluator is None:
+        work = inverted.edit_steps(found.targets, **edit, **check) if plan is None else plan.apply(inverted)
+        result, lossy = finish_and_save(work, request.paths, **kept)
+    else:
+        if check["check"]:
+            reports.append(finish(inverted.reconstruct_steps()).report)
+        choice = chosen(inverted, arguments, evaluator, edit)
+        reports.append(choice.report)
+        notes.append(about(choice))
+        remark(notes[-1])
+        result = choice.result
+        lossy = save_all(result, request.paths, **kept)
+    notes += lossy + _alike(result, found) + remarks(result.report["notes"])
+    _print(arguments, request.paths, model, [*reports, result.report], notes, result)
+
+
+def _checked(arguments: Namespace) -> _Request:
+    """Read the images and check all arguments. Raises BadInput."""
     if arguments.recipe is not None and not arguments.images:
         arguments.images = [image_file(arguments.recipe, arguments.max_pixels)]
     methods = composed(arguments, arguments.method or [_method_in(arguments.images)])
@@ -103,52 +156,33 @@ def run(arguments: Namespace) -> None:
     if found.inversion is None and arguments.auto is None:
         methods.check_negative(arguments.negative_prompt, arguments.model)
     mask, notes = _mask(arguments, found)
-    notes = found.notes + notes
     check_source(arguments, found.prompts[0])
+    return _Request(methods, found, paths, mask, [*found.notes, *notes])
+
+
+def _loaded(arguments: Namespace, request: _Request) -> "Model":
+    """Load the model, after the prompts were checked."""
+    found, methods = request.sources, request.methods
     fixed = found.inversion is not None
-    model = load_model(
+    return load_model(
         arguments,
         Texts("source prompt (--from)", found.prompts, empty=fixed or not methods.first.params.needs_text),
         Texts("target prompt (--to)", found.targets, empty=methods.keeps_prompt),
         Texts("negative prompt", [arguments.negative_prompt]),
     )
-    if arguments.recipe is not None:
-        notes += note_other_model(arguments.recipe, model, arguments.max_pixels)
-    edit = masks_of(arguments) | {"mask": mask, "residual": not arguments.no_residual}
-    edit |= {"negative_prompt": arguments.negative_prompt}
-    check = {"check": arguments.check or arguments.json}
-    prompts = [*found.prompts, *found.targets, arguments.negative_prompt]
-    plan = (
-        None
-        if found.inversion is not None
-        else model.plan(found.images, found.prompts, found.targets, **_planned(found, methods), **edit, **check)
-    )
-    evaluator = load_auto(arguments, model, [found.prompts[0], found.targets[0]])
-    for name, size in zip(arguments.images, found.sizes, strict=True):
-        notes += hints(model, name, size, prompts, found.resolution)
-    if plan is not None:
-        inverted = finish(plan.invert())
-    else:
-        assert found.inversion is not None
-        inverted = model.open_loaded(found.inversion, arguments.images[0])
-    edit |= methods.shared() | {"methods": methods.named()}
-    work = inverted.edit_steps(found.targets, **edit, **check) if plan is None else plan.apply(inverted)
-    reports = [inverted.report] if "seconds" in inverted.report else []
-    kept = {"recipe": not arguments.no_recipe, "keep_gps": arguments.keep_gps}
-    if evaluator is None:
-        result, lossy = finish_and_save(work, paths, **kept)
-    else:
-        if check["check"]:
-            reports.append(finish(inverted.reconstruct_steps()).report)
-        choice = chosen(inverted, arguments, evaluator, edit)
-        reports.append(choice.report)
-        notes.append(about(choice))
-        remark(notes[-1])
-        result = choice.result
-        lossy = save_all(result, paths, **kept)
-    notes += lossy + _alike(result, found) + remarks(result.report["notes"])
+
+
+def _print(
+    arguments: Namespace,
+    paths: Sequence[Path],
+    model: "Model",
+    reports: Sequence[dict[str, Any]],
+    notes: list[str],
+    result: "Result",
+) -> None:
+    """Print the summary, as text or JSON."""
     made = summary(
-        [*reports, result.report],
+        reports,
         paths,
         notes,
         **made_by(model, arguments.model),
