@@ -4,20 +4,18 @@
     for NAME in smile tone gender colour; do
         sfumato train delta-h recipes/emoji-delta-h-$NAME.toml --out runs/emoji-delta-h-$NAME
     done
-    sfumato train diffusion recipes/emoji-scenes.toml --out runs/emoji-scenes
-    python papers/guidance.py --scenes runs/emoji-scenes/export --out out/guidance
+    python papers/guidance.py --out out/guidance
 
 arXiv 2210.10960, 2209.15264, 2306.00986, 2302.03027 and 2301.13826. Writes composed.png, numbers.json and fragment.md.
 The results of each part are stored, so that the same command resumes after an interruption. `--page FILE` inserts the
 claims into a page between its markers, and copies the figures next to it. Objects of the corpus are drawings on white,
-so their masks are exact. `--scenes FOLDER` repeats the claims that depend on the attention maps of words with a model
-that was trained on scenes of several objects.
+so their masks are exact.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +51,12 @@ PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
     "several": (several.VERSION, several.measure, ("steps", "prompts")),
 }
 """Version, measurement and sizes of every part."""
-OF_WORDS = ("moves", "places", "several")
-"""Parts that depend on the attention maps of words."""
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder or hub id")
-    parser.add_argument("--scenes", help="folder of a model of scenes, for the claims about words")
     for name in attributes.ATTRIBUTES:
         default = Path(f"runs/emoji-delta-h-{name}/export/delta_h.safetensors")
         parser.add_argument(f"--{name}", type=Path, default=default, help=f"file of a delta-h of the model for {name}")
@@ -73,13 +68,13 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def measure(study: Study, out: Path, names: Sequence[str], folder: str = "parts") -> dict[str, Any]:
-    """Measure the named parts; `folder` is the name of their folder in `out`. Returns all numbers as JSON values."""
+def measure(study: Study, out: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Measure the named parts. Returns all numbers as JSON values."""
     numbers: dict[str, Any] = {}
     for name in names:
-        say(f"{folder}: {name}")
+        say(name)
         version, part, sizes = PARTS[name]
-        numbers[name] = kept(study, out / folder, name, version, part, sizes)
+        numbers[name] = kept(study, out / "parts", name, version, part, sizes)
     return numbers
 
 
@@ -88,22 +83,15 @@ def work(given: argparse.Namespace) -> None:
     size = chosen_size(given, Size(), Size.quick())
     deltas = {name: getattr(given, name) for name in attributes.ATTRIBUTES}
     study = Study(sfumato.load(given.model), deltas, given.data, size, Evaluator.load())
-    studies = {"bundled": study}
-    if given.scenes is not None:
-        studies["scenes"] = replace(study, model=sfumato.load(given.scenes), size=size.of_scenes())
     given.out.mkdir(parents=True, exist_ok=True)
     names = given.parts or list(PARTS)
     model = study.model
     numbers = {"model": about_model(model), "environment": about_machine(model), "size": asdict(size)}
     numbers |= measure(study, given.out, names)
-    if "scenes" in studies:
-        numbers["scenes"] = measure(
-            studies["scenes"], given.out, [each for each in OF_WORDS if each in names], "scenes"
-        )
     if given.parts:
         return
     composed.draw(study, given.out / FIGURES[0])
-    objects.draw(studies, given.out / FIGURES[1])
+    objects.draw(study, given.out / FIGURES[1])
     found = claims.check(numbers)
     publish(given, claims.as_markdown(numbers, found), numbers | {"claims": as_json(found)}, FIGURES)
 

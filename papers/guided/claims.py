@@ -24,7 +24,6 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
         *_of_keys(numbers["keys"]),
         *_of_swaps(numbers["swaps"]),
         *object_claims.check(numbers),
-        *(object_claims.check(numbers["scenes"], " (model of scenes)") if "scenes" in numbers else ()),
     ]
 
 
@@ -46,9 +45,7 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     for name, found in edits.items():
         cells = [estimate(found[key]) for key in ("attribute", "change", "damage", "agreement")]
         lines.append(f"| {name} | {' | '.join(f'{each.mean:+.3f} ± {each.error:.3f}' for each in cells)} |")
-    lines += ["", *_attributes_table(numbers["attributes"]), "", *object_claims.table(numbers, "the bundled model")]
-    if "scenes" in numbers:
-        lines += ["", *object_claims.table(numbers["scenes"], "the model of scenes")]
+    lines += ["", *_attributes_table(numbers["attributes"]), "", *object_claims.table(numbers)]
     errors = ", ".join(f"{name} {with_error(values)}" for name, values in images.items())
     count = len(next(iter(images.values())))
     lines += ["", f"RMS error of style transfer to the true image in the other style, {count} images: {errors}."]

@@ -14,20 +14,20 @@ ELSEWHERE = 0.02
 """Largest mean change of pixels that belong to no object, as a fraction of the range of values."""
 
 
-def check(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
-    """All claims of one model; `model` is appended to each of them."""
+def check(numbers: Mapping[str, Any]) -> list[Claim]:
+    """All claims."""
     return [
-        *of_moves(numbers["moves"], model),
-        of_places(numbers["places"], model),
-        *of_several(numbers["several"], model),
+        *of_moves(numbers["moves"]),
+        of_places(numbers["places"]),
+        *of_several(numbers["several"]),
     ]
 
 
-def table(numbers: Mapping[str, Any], model: str) -> list[str]:
-    """Markdown: displacements, sizes and objects found of one model."""
+def table(numbers: Mapping[str, Any]) -> list[str]:
+    """Markdown: displacements, sizes and objects found."""
     edits, several = numbers["moves"]["edits"], numbers["several"]
     lines = [
-        f"Self-Guidance with {model}, {len(edits['still']['right'])} objects of 60 % of the canvas:",
+        f"Self-Guidance with the bundled model, {len(edits['still']['right'])} objects of 60 % of the canvas:",
         "",
         "| edit | right | factor of the side | difference of the mean colour | change elsewhere |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -37,7 +37,7 @@ def table(numbers: Mapping[str, Any], model: str) -> list[str]:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"Objects that the evaluator finds with {model}, {len(several['real'])} prompts:",
+        f"Objects that the evaluator finds with the bundled model, {len(several['real'])} prompts:",
         "",
         "| images | both | at least one |",
         "| --- | ---: | ---: |",
@@ -48,14 +48,14 @@ def table(numbers: Mapping[str, Any], model: str) -> list[str]:
     return lines
 
 
-def of_moves(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
+def of_moves(numbers: Mapping[str, Any]) -> list[Claim]:
     """Claims about displacement, size, appearance and what is elsewhere."""
     edits, right, names = numbers["edits"], numbers["right"], numbers["names"]
     moved = [abs(a - right) + abs(b) for a, b in zip(edits["move"]["right"], edits["move"]["down"], strict=True)]
     further = clustered_difference(edits["move"]["right"], edits["still"]["right"], names)
     claims = [
         Claim(
-            f"Self-Guidance moves: requested {right:g} of the width, median error at most {MOVE:g}{model}",
+            f"Self-Guidance moves: requested {right:g} of the width, median error at most {MOVE:g}",
             f"median error {median(moved):.3f}, moved {with_error(edits['move']['right'])} (more than without: "
             f"{further}), n = {len(moved)}",
             median(moved) <= MOVE,
@@ -68,7 +68,7 @@ def of_moves(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
     )
     claims.append(
         Claim(
-            f"Self-Guidance resizes, up and down: median errors of the side at most {RESIZE:.0%}{model}",
+            f"Self-Guidance resizes, up and down: median errors of the side at most {RESIZE:.0%}",
             f"requested {text}; without guidance {with_error(edits['still']['side'])}",
             max(off.values()) <= RESIZE,
         )
@@ -79,20 +79,20 @@ def of_moves(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
     return [
         *claims,
         Claim(
-            f"what is elsewhere keeps its appearance: it changes by at most {ELSEWHERE:.0%} of the range{model}",
+            f"what is elsewhere keeps its appearance: it changes by at most {ELSEWHERE:.0%} of the range",
             f"mean change {with_error(edits['move']['elsewhere'])} of the range, without guidance "
             f"{with_error(edits['still']['elsewhere'])} ({elsewhere})",
             fmean(edits["move"]["elsewhere"]) <= ELSEWHERE,
         ),
         Claim(
-            f"the appearance term keeps the style while the shape changes{model}",
+            "the appearance term keeps the style while the shape changes",
             f"difference of the mean colour {with_error(shrunk)}, without the term {with_error(alone)} ({style})",
             style.positive,
         ),
     ]
 
 
-def of_places(numbers: Mapping[str, Any], model: str = "") -> Claim:
+def of_places(numbers: Mapping[str, Any]) -> Claim:
     """Claim that generated objects appear at the requested place."""
     away = {
         name: [abs(x - wanted) for x, wanted in zip(numbers[name], numbers["requested"], strict=True)]
@@ -100,14 +100,14 @@ def of_places(numbers: Mapping[str, Any], model: str = "") -> Claim:
     }
     nearer = clustered_difference(away["plain"], away["placed"], numbers["names"])
     return Claim(
-        f"Self-Guidance places generated objects: median distance at most {MOVE:g} of the width{model}",
+        f"Self-Guidance places generated objects: median distance at most {MOVE:g} of the width",
         f"median distance {median(away['placed']):.3f}, without guidance {median(away['plain']):.3f} (n = "
         f"{len(away['placed'])}); mean {with_error(away['placed'])} and {with_error(away['plain'])} ({nearer})",
         median(away["placed"]) <= MOVE,
     )
 
 
-def of_several(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
+def of_several(numbers: Mapping[str, Any]) -> list[Claim]:
     """Claims that a method generates both objects in more images than plain sampling."""
     both = {name: [count == 2 for count in numbers[name]] for name in METHODS}
     plain = both.pop("plain sampling")
@@ -117,7 +117,7 @@ def of_several(numbers: Mapping[str, Any], model: str = "") -> list[Claim]:
         more = over_members([a - b for a, b in zip(values, plain, strict=True)], numbers["pairs"])
         found.append(
             Claim(
-                f"{name}: more images with both objects than plain sampling{model}",
+                f"{name}: more images with both objects than plain sampling",
                 f"both found: {text}, plain sampling {fmean(plain):.0%} of {len(plain)} prompts (difference {more})",
                 more.positive,
             )

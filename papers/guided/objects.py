@@ -13,20 +13,19 @@ PAIRS = (("red heart", "cat face"), ("blue circle", "yellow heart"), ("lemon", "
 STYLE = "noto"
 
 
-def draw(studies: dict[str, Study], path: Path) -> None:
-    """Draw the same edits and prompts with every model; `studies` maps labels of models to studies."""
+def draw(study: Study, path: Path) -> None:
+    """Draw moved and resized objects, and images of two objects."""
     rows: list[list[Pixels]] = []
     labels: list[list[str]] = []
-    for model, study in studies.items():
-        drawings = study.drawings([name for name, _ in MOVED])
-        for name, style in MOVED:
-            source = smaller(drawings[f"{name}, {style}"])
-            inverted = study.model.invert(source, f"{name}, {style}", method="self-guidance", steps=study.size.steps)
-            options = edits_of(name)
-            rows.append([source, *(inverted.edit("", residual=False, **options[each]).pixels[0] for each in EDITS)])
-            labels.append([f"{name}, {style}", *(f"{each} ({model})" for each in EDITS)])
-        for seed, pair in enumerate(PAIRS):
-            images = {name: generated(study, name, pair, [STYLE], seed)[0] for name in METHODS}
-            rows.append(list(images.values()))
-            labels.append([f"{' and '.join(pair)}: {each} ({model})" for each in images])
+    drawings = study.drawings([name for name, _ in MOVED])
+    for name, style in MOVED:
+        source = smaller(drawings[f"{name}, {style}"])
+        inverted = study.model.invert(source, f"{name}, {style}", method="self-guidance", steps=study.size.steps)
+        options = edits_of(name)
+        rows.append([source, *(inverted.edit("", residual=False, **options[each]).pixels[0] for each in EDITS)])
+        labels.append([f"{name}, {style}", *EDITS])
+    for seed, pair in enumerate(PAIRS):
+        images = {name: generated(study, name, pair, [STYLE], seed)[0] for name in METHODS}
+        rows.append(list(images.values()))
+        labels.append([f"{' and '.join(pair)}: {each}" for each in images])
     write_image(path, contact_sheet(rows, labels, scale=1, paper=(235, 235, 235)))

@@ -1,7 +1,7 @@
 """Common code of all parts: model, size of the measurement, images of the corpus, and pixel measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -60,10 +60,6 @@ class Size:
     def quick(cls) -> "Size":
         """The smallest size that runs every part."""
         return cls(4, 2, 3, 2, 4, 2, 2, 2, 2)
-
-    def of_scenes(self) -> "Size":
-        """The size for the model of scenes: a quarter of the images and prompts."""
-        return replace(self, moved=-(-self.moved // 4), prompts=-(-self.prompts // 4))
 
 
 @dataclass(frozen=True, eq=False)
