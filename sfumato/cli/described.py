@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from sfumato.shifts.text_direction import TextDirection
 
 
-def load_directions(path: Path) -> "Directions":
-    """Load directions of the latent. Raises BadInput for other files; the message describes how to use them."""
+def check_directions(path: Path) -> None:
+    """Check a file of directions of the latent, without torch.
+
+    Raises:
+        BadInput: it contains no such directions; the message describes the use of other files of sfumato.
+    """
     check_saved(path, "a set of directions")
     if TEXT_DIRECTION.matches(path):
         raise BadInput(
@@ -30,7 +34,12 @@ def load_directions(path: Path) -> "Directions":
             f"{path} contains a delta-h: `sfumato directions show {path}` prints it, "
             f"`sfumato edit --method asyrp --delta {path}` applies it."
         )
-    DIRECTIONS.check(path)  # before torch is imported
+    DIRECTIONS.check(path)
+
+
+def load_directions(path: Path) -> "Directions":
+    """Load directions of the latent. Raises BadInput as `check_directions`."""
+    check_directions(path)
     from sfumato.geometry import Directions
 
     return Directions.load(path)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.described import load_directions, print_delta, print_directions, print_text_direction
+from sfumato.cli.described import check_directions, load_directions, print_delta, print_directions, print_text_direction
 from sfumato.cli.flags import add_options, check_options, given_options, values_of
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_image_and_notes, read_mask_of
@@ -149,6 +149,7 @@ def apply(arguments: Namespace) -> None:
     from sfumato.methods.pullback import PullbackParams
     from sfumato.options.params import options_of
 
+    check_directions(arguments.file)
     given = given_options(arguments, options_of(PullbackParams))
     check_options(PullbackParams, given | {"directions": str(arguments.file)})
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)

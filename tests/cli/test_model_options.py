@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from sfumato.cli.model_flags import MODEL_OPTIONS
 from sfumato.examples import examples
+from sfumato.models.bundled import bundled_parasol
 from tests import tiny
 from tests.models.lora_made import write_lora
 
@@ -56,7 +57,7 @@ FIND = ("directions", "find", "-n", 1, "--samples", 2, *FILES)
         (FIND, "one.safetensors"),
         (("edit", "photo.png", "--from", "red", "--to", "green", *FILES), "link.png"),
         (("generate", "red", *FILES), "link.png"),
-        (("style", "photo.png", "photo.png", "--parasol", "one.safetensors", *FILES[:4]), "link.png"),
+        (("style", "photo.png", "photo.png", "--parasol", str(bundled_parasol("emoji")), *FILES[:4]), "link.png"),
         (("demo", *FILES[:4]), "link.png"),
         (("demo",), examples()[0].path),
     ],
