@@ -72,18 +72,18 @@ def check_evaluator(arguments: Namespace) -> None:
             check(given)
 
 
-def check_judges(arguments: Namespace) -> None:
-    """Check the evaluator of the edits of a model as `check_evaluator`, and that the model has one or --clip is given.
+def check_model_evaluator(arguments: Namespace) -> None:
+    """Check, without torch, the evaluator for the edits of a model: that of --clip, or else that of the model.
 
     Raises:
-        BadInput: also if there is no such model.
+        BadInput: as `check_evaluator`; or there is no such model, or it has no dual encoder and --clip is not given.
     """
-    from sfumato.api.judge import own_dual_encoder
+    from sfumato.api.dual_encoder_folder import dual_encoder_folder
     from sfumato.models.names import place_of
 
     check_evaluator(arguments)
     if arguments.clip is None:
-        own_dual_encoder(place_of(arguments.model), printable(arguments.model))
+        dual_encoder_folder(place_of(arguments.model), printable(arguments.model))
 
 
 def load_evaluator(arguments: Namespace) -> "Evaluator":
