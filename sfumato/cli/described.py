@@ -5,7 +5,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.inputs import check_saved
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.work import cost, cost_line
 from sfumato.errors import BadInput
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 def load_directions(path: Path) -> "Directions":
     """Load directions of the latent. Raises BadInput for other files; the message describes how to use them."""
-    check_saved(path, "a set of directions")
     if TEXT_DIRECTION.matches(path):
         raise BadInput(
             f"{path} contains a text direction: `sfumato directions show {path}` prints it, "
