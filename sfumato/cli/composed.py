@@ -81,12 +81,12 @@ class Composed:
         A model on the hub is not checked, as its defaults are not known before it is downloaded.
 
         Raises:
-            BadInput: the negative prompt has no effect, or there is no such model.
+            BadInput: the negative prompt is not empty and has no effect, or there is no such model.
         """
         from sfumato.api.prompts import check_used, uses_negative
         from sfumato.models.names import place_of
 
-        if place_of(model) is None:
+        if not negative_prompt.strip() or place_of(model) is None:
             return
         params = [
             method.params(**values_with(model, method.params, method.section, self._given(method))[0])
