@@ -8,7 +8,8 @@ from sfumato.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
-_NAME = re.compile("auto|(cpu|cuda|mps)(:[0-9]{1,3})?", re.ASCII)
+#: torch refuses leading zeros, and wraps around indices above 127.
+_NAME = re.compile("auto|(cpu|cuda|mps)(:([0-9]|[1-9][0-9]))?", re.ASCII)
 
 
 def check_device_name(device: str) -> None:

@@ -18,7 +18,7 @@ def path_text(path: object, what: str) -> str:
         what: its description as the beginning of a sentence, with the allowed values, such as "A model must be a path".
 
     Raises:
-        BadInput: this is neither a str nor a path object.
+        BadInput: this is neither a str nor a path object, or is empty.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if isinstance(text, str) and text.strip():

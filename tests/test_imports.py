@@ -1,6 +1,7 @@
 """Import rules of the architecture: no cycles, and only downward imports (docs/design.md, section 2)."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -114,3 +115,13 @@ def test_imports_point_downwards(name):
     own = LAYERS[name.split(".")[1]]
     upward = [each for each in graph()[name] if each.count(".") and LAYERS.get(each.split(".")[1], 0) > own]
     assert upward == []
+
+
+def test_modules_of_api_import_only_those_before_them_in_the_design():
+    """docs/design.md lists every module of `sfumato.api`, in an order in which none imports a later one."""
+    text = (ROOT.parent / "docs" / "design.md").read_text()
+    listed = re.search(r"each of which imports only earlier ones: ([\w,;\s]+?)\n {6}images/", text)[1]
+    order = [f"sfumato.api.{name}" for name in re.findall(r"\w+", listed)]
+    assert sorted(order) == sorted(name for name in MODULES if name.startswith("sfumato.api."))
+    for n, name in enumerate(order):
+        assert not graph()[name] & set(order[n:]), name

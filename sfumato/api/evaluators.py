@@ -2,7 +2,7 @@
 
 import os
 
-from sfumato.api.judge import own_dual_encoder
+from sfumato.api.dual_encoder_folder import dual_encoder_folder
 from sfumato.api.loaded import Loaded
 from sfumato.metrics import Evaluator
 
@@ -25,5 +25,5 @@ def evaluator_of(model: Loaded, clip: Named = None, structure: Named = None, per
     Raises:
         BadInput: no CLIP is given for a model without a dual encoder, or a network cannot be loaded.
     """
-    chosen = own_dual_encoder(model.folder, model.network.name) if clip is None else clip
+    chosen = dual_encoder_folder(model.folder, model.network.name) if clip is None else clip
     return Evaluator.load(chosen, structure, perceptual, model.network.device)

@@ -58,7 +58,7 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
 
 
 def check_words(wanted: Region | None, sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Check, without a tokenizer, that one of two prompts contains the letters of every word of a region.
+    """Check, without a tokenizer, that the source or the target prompt contains the letters of every word of a region.
 
     `sfumato.api.regions.check_region` later compares whole words, for which it needs the tokenizer of the model.
 
@@ -70,13 +70,15 @@ def check_words(wanted: Region | None, sources: Sequence[str], targets: Sequence
     Raises:
         BadInput: a word is in neither prompt of an image.
     """
-    for n in range(max(len(sources), len(targets)) if wanted is not None else 0):
+    if wanted is None:
+        return
+    for n in range(max(len(sources), len(targets))):
         source, target = sources[n % len(sources)], targets[n % len(targets)]
-        for word in wanted.words if wanted is not None else ():
+        for word in wanted.words:
             if _letters(word) not in _letters(source) and _letters(word) not in _letters(target):
                 raise BadInput(
-                    f'The word "{word}" of mask_words is in neither prompt: the source prompt is "{source:.80}", the '
-                    f'target prompt "{target:.80}".'
+                    f'The word "{word}" of mask_words is in neither prompt: give words of the source prompt '
+                    f'"{source:.80}" or of the target prompt "{target:.80}".'
                 )
 
 

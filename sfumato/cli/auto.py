@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import flag_of
 from sfumato.cli.given import typed_flags
-from sfumato.cli.metrics import NETWORKS, add_evaluator, check_judges
+from sfumato.cli.metrics import NETWORKS, add_evaluator, check_model_evaluator
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
 from sfumato.cli.report import shown
@@ -50,20 +50,21 @@ def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any],
         raise BadInput(f"--auto has no setting to choose: {remedy}.")
 
 
-def check_source(arguments: Namespace, source: str) -> None:
-    """Check, without torch, what scores the edits of --auto.
+def check_scoring(arguments: Namespace, source: str) -> None:
+    """Check, without torch, the source prompt and the evaluator that --auto scores edits with; nothing without --auto.
 
     Raises:
-        BadInput: --auto has no value and the source prompt, which determines it, is empty; or there is no evaluator, or
-            the files of one of its networks cannot be used.
+        BadInput: --auto has no value and the source prompt, which determines it, is empty; or as
+            `check_model_evaluator`.
     """
+    if arguments.auto is None:
+        return
     if arguments.auto is True and not source.strip():
         raise BadInput(
             "The default target of --auto is the CLIP similarity of the source image to --from, but --from is empty: "
             "give --from, or the target as --auto N."
         )
-    if arguments.auto is not None:
-        check_judges(arguments)
+    check_model_evaluator(arguments)
 
 
 def load_auto(arguments: Namespace, model: "Model", texts: Sequence[str]) -> "Evaluator | None":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.metrics import add_evaluator, check_judges
+from sfumato.cli.metrics import add_evaluator, check_model_evaluator
 from sfumato.cli.model_flags import add_model, check_early, load_model
 from sfumato.cli.outputs import refuse_links_out
 from sfumato.cli.parser import CommandParser, integer
@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> int:
     """Run the missing edits, write the report and print the means. Returns 1 if an edit failed."""
     _check_data(arguments)
     check_early(arguments)
-    check_judges(arguments)
+    check_model_evaluator(arguments)
     from sfumato.cli.quiet import quiet_libraries
 
     quiet_libraries()  # before the import of the first library, which already logs warnings

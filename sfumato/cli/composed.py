@@ -12,7 +12,6 @@ from sfumato.cli.flags import (
     add_option,
     add_options,
     check_options,
-    chosen_params,
     files_of,
     flag_of,
     given_options,
@@ -77,12 +76,23 @@ class Composed:
         return any(keeps_prompt(method.params, self._given(method)) for method in self.methods)
 
     def check_negative(self, negative_prompt: str, model: str) -> None:
-        """Raise BadInput for a negative prompt without effect at the guidance scale, given or the model's default."""
-        from sfumato.api.prompts import check_used, uses_negative
+        """Check that a negative prompt has an effect with the given options and the model's defaults.
 
-        params = [chosen_params(method.params, self._given(method)) for method in self.methods]
-        defaults, _ = values_with(model, self.first.params, self.first.section, self._given(self.first))
-        scale = self.run.get("guidance_scale", defaults.get("guidance_scale"))
+        A model on the hub is not checked, as its defaults are not known before it is downloaded.
+
+        Raises:
+            BadInput: the negative prompt is not empty and has no effect, or there is no such model.
+        """
+        from sfumato.api.prompts import check_used, uses_negative
+        from sfumato.models.names import place_of
+
+        if not negative_prompt.strip() or place_of(model) is None:
+            return
+        params = [
+            method.params(**values_with(model, method.params, method.section, self._given(method))[0])
+            for method in self.methods
+        ]
+        scale = getattr(params[0], "guidance_scale", None)
         if scale is not None:
             check_used(negative_prompt, partial(uses_negative, params), [scale])
 

@@ -5,7 +5,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.inputs import check_saved
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.work import cost, cost_line
 from sfumato.errors import BadInput
@@ -23,7 +22,6 @@ def check_directions(path: Path) -> None:
     Raises:
         BadInput: it contains no such directions; the message describes the use of other files of sfumato.
     """
-    check_saved(path, "a set of directions")
     if TEXT_DIRECTION.matches(path):
         raise BadInput(
             f"{path} contains a text direction: `sfumato directions show {path}` prints it, "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.api.region import check_words
-from sfumato.cli.auto import about, add_auto, check_auto, check_source, chosen, load_auto
+from sfumato.cli.auto import about, add_auto, check_auto, check_scoring, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
 from sfumato.cli.flags import add_seeds, typed, typed_all
 from sfumato.cli.given import Flags
@@ -156,7 +156,7 @@ def _checked(arguments: Namespace) -> _Request:
     if found.inversion is None and arguments.auto is None:
         methods.check_negative(arguments.negative_prompt, arguments.model)
     mask, notes = _mask(arguments, found)
-    check_source(arguments, found.prompts[0])
+    check_scoring(arguments, found.prompts[0])
     return _Request(methods, found, paths, mask, [*found.notes, *notes])
 
 

@@ -62,13 +62,16 @@ def _resolution(text: str) -> int | str:
     raise ArgumentTypeError(f"{text!r} is not a number of pixels up to {LARGEST_SIDE}, native or full")
 
 
-def add_mask(parser: CommandParser) -> None:
-    """Add the mask image."""
-    parser.add_argument(
-        "--mask",
-        metavar="IMAGE",
-        help="mask image: white is edited; with --mask-transparent, what is transparent",
-    )
+def add_mask(
+    parser: CommandParser, text: str = "mask image: white is edited; with --mask-transparent, what is transparent"
+) -> None:
+    """Add the mask image.
+
+    Args:
+        parser: parser of the command.
+        text: help of --mask.
+    """
+    parser.add_argument("--mask", metavar="IMAGE", help=text)
     parser.add_argument("--mask-transparent", action="store_true", help=SUPPRESS)  # named in the help of --mask
     parser.add_argument("--mask-as-is", action="store_true", help=SUPPRESS)  # the refusal of a picture names it
 
@@ -109,6 +112,14 @@ def region_of(arguments: Namespace) -> "Region | None":
     return region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
 
 
+def check_mask_flags(arguments: Namespace) -> None:
+    """Raise BadInput if a flag that determines how the mask image is read is given without --mask."""
+    if arguments.mask is None and arguments.mask_as_is:
+        raise BadInput("--mask-as-is needs --mask, the image whose greys are weights: give both.")
+    if arguments.mask is None and arguments.mask_transparent:
+        raise BadInput("--mask-transparent needs --mask, the image with the transparent parts: give both.")
+
+
 def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask | None", list[str]]:
     """Read a mask image before a model is loaded; return it with remarks, which are also printed on stderr.
 
@@ -120,10 +131,7 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
         BadInput: the mask cannot be used.
     """
     size = sizes[0]
-    if arguments.mask is None and arguments.mask_as_is:
-        raise BadInput("--mask-as-is needs --mask, the image whose greys are weights: give both.")
-    if arguments.mask is None and arguments.mask_transparent:
-        raise BadInput("--mask-transparent needs --mask, the image with the transparent parts: give both.")
+    check_mask_flags(arguments)
     if arguments.mask is None:
         return None, []
     if len(set(sizes)) > 1:

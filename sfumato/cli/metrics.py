@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.inputs import add_max_pixels
+from sfumato.cli.inputs import add_mask, add_max_pixels, check_mask_flags
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, shown
@@ -38,7 +38,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--target", metavar="IMAGE", help="ground-truth edited image, if there is one")
     parser.add_argument("--style", metavar="IMAGE", help="image in the wanted style, of any size")
     parser.add_argument("--style-encoder", metavar="FILE", help="style encoder; default: the bundled one, if any")
-    parser.add_argument("--mask", metavar="IMAGE", help="mask image: white where an edit is intended")
+    add_mask(parser, "mask image: white where an edit is intended")
     parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt describing the source image; needs --to")
     parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt describing the edited image")
     add_evaluator(parser, default="the bundled one, for emoji only")
@@ -72,18 +72,18 @@ def check_evaluator(arguments: Namespace) -> None:
             check(given)
 
 
-def check_judges(arguments: Namespace) -> None:
-    """Check the evaluator of the edits of a model as `check_evaluator`, and that the model has one or --clip is given.
+def check_model_evaluator(arguments: Namespace) -> None:
+    """Check, without torch, the evaluator for the edits of a model: that of --clip, or else that of the model.
 
     Raises:
-        BadInput: also if there is no such model.
+        BadInput: as `check_evaluator`; or there is no such model, or it has no dual encoder and --clip is not given.
     """
-    from sfumato.api.judge import own_dual_encoder
+    from sfumato.api.dual_encoder_folder import dual_encoder_folder
     from sfumato.models.names import place_of
 
     check_evaluator(arguments)
     if arguments.clip is None:
-        own_dual_encoder(place_of(arguments.model), printable(arguments.model))
+        dual_encoder_folder(place_of(arguments.model), printable(arguments.model))
 
 
 def load_evaluator(arguments: Namespace) -> "Evaluator":
@@ -141,6 +141,7 @@ def _measure(arguments: Namespace) -> None:
     for flag, text in texts.items():
         if text is not None and not text.strip():
             raise BadInput(f"{flag} is empty: give a prompt describing the image, or leave it out.")
+    check_mask_flags(arguments)
     check_evaluator(arguments)
     if arguments.style_encoder is not None:
         from sfumato.style.files import check_style_encoder
@@ -152,7 +153,7 @@ def _measure(arguments: Namespace) -> None:
     for image in (source, edit, target):
         if image is not None:
             _check_size(image, source)
-    mask = _mask(arguments.mask, source, limit)
+    mask = _mask(arguments, source)
     style = None if arguments.style is None else [_unit(read_image(arguments.style, limit))[0]]
     quiet_libraries()
     evaluator = replace(load_evaluator(arguments), style=_style_encoder(arguments.style_encoder, style is not None))
@@ -200,15 +201,17 @@ def _check_size(image: "LoadedImage", source: "LoadedImage") -> None:
         remark(f"{image.name}: {image.note}.")
 
 
-def _mask(path: str | None, source: "LoadedImage", max_pixels: int) -> "Tensor | None":
-    """The mask, float32 [1,h,w] in [0,1], or None."""
+def _mask(arguments: Namespace, source: "LoadedImage") -> "Tensor | None":
+    """The mask, float32 [1,h,w] in [0,1], or None. Raises BadInput for a mask that cannot be used."""
+    path, limit = arguments.mask, arguments.max_pixels
     if path is None:
         return None
     import torch
 
-    from sfumato.images import read_mask
+    from sfumato.images import read_mask, transparent_parts
 
-    found = read_mask(path, source.size, max_pixels)
+    given = transparent_parts(path, limit) if arguments.mask_transparent else path
+    found = read_mask(given, source.size, limit, as_is=arguments.mask_as_is)
     if found.note:
         remark(f"mask {found.name}: {found.note}.")
     mask = torch.from_numpy(found.weights)[None]

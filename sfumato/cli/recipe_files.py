@@ -3,7 +3,7 @@
 File names in a recipe contain no folders. A recipe is untrusted input, so files in other folders are never opened.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,21 +94,21 @@ def image_file(path: str, max_pixels: int) -> str:
 def mask_flags(path: str, name: Any, sha256: Any, max_pixels: int) -> dict[str, list[str]]:
     """The flags of a mask with the levels in the recipe. Raises BadInput if there is no such mask."""
     for place in places(path, name):
-        for flag in ("", "--mask-transparent", "--mask-as-is"):
-            if _levels(place, flag, max_pixels) == sha256:
-                return {"--mask": [str(place)], **({flag: []} if flag else {})}
+        for flags in ((), ("--mask-transparent",), ("--mask-as-is",), ("--mask-transparent", "--mask-as-is")):
+            if _levels(place, flags, max_pixels) == sha256:
+                return {"--mask": [str(place)], **{flag: [] for flag in flags}}
     raise absent(path, name, "--mask or --no-mask")
 
 
-def _levels(place: Path, flag: str, max_pixels: int) -> str:
-    """Hash of the levels of a mask as one of the flags reads it, "" for none; "" if the file cannot be read as such."""
+def _levels(place: Path, flags: Collection[str], max_pixels: int) -> str:
+    """Hash of the levels of a mask that is read with these flags; "" if the file cannot be read as such."""
     from sfumato.images import read_mask, transparent_parts
     from sfumato.images.read import open_upright
 
     try:
         image = open_upright(str(place), max_pixels).image
-        mask = transparent_parts(str(place), max_pixels) if flag == "--mask-transparent" else str(place)
-        return read_mask(mask, image.size, max_pixels, as_is=flag == "--mask-as-is").sha256
+        mask = transparent_parts(str(place), max_pixels) if "--mask-transparent" in flags else str(place)
+        return read_mask(mask, image.size, max_pixels, as_is="--mask-as-is" in flags).sha256
     except BadInput:
         return ""
 

@@ -32,7 +32,7 @@ from sfumato.cli.inputs import (
     read_mask_of,
     region_of,
 )
-from sfumato.cli.metrics import add_evaluator, check_judges, shown_score
+from sfumato.cli.metrics import add_evaluator, check_model_evaluator, shown_score
 from sfumato.cli.model_flags import Texts, add_model, check_early, load_model, model_files, plain_texts
 from sfumato.cli.outputs import add_no_recipe, remark, remarks
 from sfumato.cli.parser import CommandParser, integer
@@ -122,7 +122,7 @@ def run(arguments: Namespace) -> None:
         Texts("source prompt (--from)", [arguments.source], empty=not method.params.needs_text),
         Texts("target prompt (--to)", [arguments.target], empty=kept),
     )
-    check_judges(arguments)
+    check_model_evaluator(arguments)
     front = _front(arguments)
     model = load_model(arguments)
     trials = _trials(model, arguments, grid, fixed | {"mask": mask})

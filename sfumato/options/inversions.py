@@ -1,4 +1,4 @@
-"""Parameters of the inversion and the replay: of methods with a choice of the inversion, and of those with DDIM."""
+"""Parameters of methods whose inversion is an option, and of methods that always use DDIM inversion."""
 
 from dataclasses import dataclass
 

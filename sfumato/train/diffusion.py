@@ -60,7 +60,9 @@ class DiffusionTask:
         self.shape.text.check()
         hooked = [name for name in ("grounding", "skip_dropout") if getattr(self.loss, name)]
         if hooked and recipe.run.compile:
-            raise BadInput(f"loss.{hooked[0]} attaches hooks to the U-Net: leave it or run.compile out.")
+            raise BadInput(
+                f"loss.{hooked[0]} attaches hooks to the U-Net, so run.compile cannot be used: leave one of them out."
+            )
         if recipe.data.crop:
             raise BadInput("a diffusion model is trained on complete images: leave data.crop out.")
         self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sfumato.cli.composed import Composed
 from sfumato.cli.defaults import config_folder, values_with
 from sfumato.editing.registry import METHODS
+from sfumato.errors import BadInput
 from sfumato.images.recipe import read_recipe
 
 EDIT = ("edit", "photo.png", "--from", "red cat", "--to", "green cat", "-o", "out.png")
@@ -202,3 +204,14 @@ def test_model_without_text_has_guidance_scale_one(tiny_ddpm_folder):
     method = METHODS.find("ddim")
     values, _ = values_with(str(tiny_ddpm_folder), method.params, method.section, {})
     assert (values["guidance_scale"], values["source_guidance_scale"]) == (1.0, 1.0)
+
+
+def test_negative_prompt_is_checked_with_the_defaults_of_the_model(folder):
+    """Without them, the guidance scale of pullback is 1."""
+    composed = Composed((METHODS.find("pullback"),), {}, {})
+    (folder / "tuned").mkdir()
+    with pytest.raises(BadInput, match="no effect at guidance scale 1"):
+        composed.check_negative("grey", "tuned")
+    (folder / "tuned" / "sfumato.json").write_text('{"pullback": {"guidance_scale": 3}}')
+    composed.check_negative("grey", "tuned")
+    composed.check_negative("grey", "org/name")  # a hub id, whose defaults are not known

@@ -85,6 +85,21 @@ def test_infinite_and_undefined_metrics_are_null_in_json(sfumato, pair, clip):
     assert "grey.png is uniformly grey" in run.err
 
 
+def test_masks_are_read_as_for_edits(sfumato, pair, clip):
+    """A mask that an edit accepts with a flag is accepted for its metrics, too."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    for name in ("a.png", "b.png"):
+        tiny_image(64, 64).save(pair / name)
+    Image.fromarray(noise).save(pair / "heat.png")
+    holed = tiny_image(64, 64).convert("RGB")
+    holed.putalpha(Image.fromarray(255 - noise))
+    holed.save(pair / "holed.png")
+    words = ("metrics", "a.png", "b.png", "--clip", clip, "--json", "--mask")
+    assert "--mask-as-is" in sfumato(*words, "heat.png").refused()
+    assert sfumato(*words, "heat.png", "--mask-as-is").code == 0
+    assert sfumato(*words, "holed.png", "--mask-transparent", "--mask-as-is").code == 0
+
+
 def test_invalid_input_is_rejected_before_loading_networks(sfumato, pair, monkeypatch):
     monkeypatch.setattr(Evaluator, "load", lambda *_: pytest.fail("a network was loaded"))
     tiny_image(30, 20).save(pair / "small.png")
@@ -93,6 +108,8 @@ def test_invalid_input_is_rejected_before_loading_networks(sfumato, pair, monkey
     assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--target", "small.png").refused()
     assert "--to" in sfumato("metrics", "photo.png", "edit.png", "--from", "red apple").refused()
     assert "needs --style" in sfumato("metrics", "photo.png", "edit.png", "--style-encoder", "x").refused()
+    for flag in ("--mask-as-is", "--mask-transparent"):
+        assert f"{flag} needs --mask" in sfumato("metrics", "photo.png", "edit.png", flag).refused()
     assert "nowhere.png" in sfumato("metrics", "photo.png", "nowhere.png").refused()
     assert "--to is empty" in sfumato("metrics", "photo.png", "edit.png", "--to", " ").refused()
 

@@ -65,7 +65,9 @@ class Block:
     def commands(self) -> list[list[str]]:
         """The command lines of sfumato and of its modules, as words."""
         return [
-            words for words in self.lines if words[0] == "sfumato" or (words[1:] and words[2].startswith("sfumato."))
+            words
+            for words in self.lines
+            if words[0] == "sfumato" or (words[1:2] == ["-m"] and words[2].startswith("sfumato."))
         ]
 
     @property

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from sfumato.api import load
+from sfumato.cli.recipe_files import mask_flags
+from sfumato.images import MAX_PIXELS, read_mask
 from sfumato.images.recipe import read_recipe
 from tests.cli.repeating import AGAIN, FAST, ONE, same, written
 from tests.tiny import tiny_image
@@ -54,6 +56,16 @@ def test_recipe_repeats_the_edit_exactly(edit, folder, name):
     assert same("out.png", "again.png")
     recipes = [read_recipe(path) for path in ("out.png", "again.png")]
     assert recipes[0] == recipes[1]
+
+
+def test_mask_of_a_recipe_is_read_with_the_flags_that_it_needs(folder):
+    """The levels look like a picture, so both masks are refused without --mask-as-is."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).save("noise.png")
+    Image.fromarray(np.dstack([np.zeros((64, 64, 3), np.uint8), 255 - noise])).save("soft.png")
+    sha256 = read_mask(Image.fromarray(noise), (64, 64), as_is=True).sha256
+    for name, flags in {"noise.png": ["--mask-as-is"], "soft.png": ["--mask-transparent", "--mask-as-is"]}.items():
+        assert mask_flags("out.png", name, sha256, MAX_PIXELS) == {"--mask": [name], **{flag: [] for flag in flags}}
 
 
 def test_flags_and_images_override_the_recipe(edit, folder):

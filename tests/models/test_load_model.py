@@ -300,7 +300,7 @@ def test_devices_and_dtypes_are_selected_by_name():
     assert pick_device() == pick_device("auto")
     assert pick_dtype("auto") == pick_dtype(None) == pick_dtype("fp32") == torch.float32
     assert pick_dtype(torch.float16) == torch.float16
-    for device in ("gpu", "cuda:99", "cpu:7", "meta"):
+    for device in ("gpu", "cuda:99", "cuda:01", "cuda:256", "cpu:7", "meta"):
         with pytest.raises(BadInput, match="auto"):
             pick_device(device)
     for dtype in ("int8", torch.float64, "half"):

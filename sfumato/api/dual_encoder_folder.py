@@ -1,19 +1,19 @@
-"""The dual encoder in a model's folder, which scores the edits of this model. This module does not import torch."""
+"""The folder of the dual encoder that scores the edits of a model. This module does not import torch."""
 
 from pathlib import Path
 
 from sfumato.errors import BadInput
 
 
-def own_dual_encoder(folder: Path | None, name: str) -> Path:
-    """The folder of the dual encoder that was trained on the same images as a model.
+def dual_encoder_folder(folder: Path | None, name: str) -> Path:
+    """The folder of the dual encoder in a model's folder, which was trained on the same images.
 
     Args:
         folder: folder of the model; None if it was not loaded from a folder.
         name: name of the model for the message; may be empty.
 
     Raises:
-        BadInput: the model has none.
+        BadInput: the model has none; the message names --clip.
     """
     own = None if folder is None else folder / "dual_encoder"
     if own is None or not own.is_dir():
