@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from papers.guided.moves import OBJECTS, SCALE
+from papers.guided.moves import OBJECTS
 from papers.guided.study import STYLES, Numbers, Pixels, Study, as_tensor, smaller
 from sfumato.data.dataset import CaptionedImages
 from sfumato.metrics.objects import found_boxes
 
-VERSION = 5
+VERSION = 6
 OTHERS = 98
 """Number of images of other emoji that those of the two named emoji are compared with."""
 GUIDANCE = 4.0
@@ -65,8 +65,7 @@ def measure(study: Study) -> Numbers:
 
 def generated(study: Study, method: str, pair: Pair, styles: Sequence[str], seed: int) -> list[Pixels]:
     """Generate "A and B, STYLE" in all styles in one call."""
-    own = {"energy_scale": SCALE} if method == "objects" else {}
-    methods: list[Any] = [] if method == METHODS[0] else [(method, {"objects": ", ".join(pair), **own})]
+    methods: list[Any] = [] if method == METHODS[0] else [(method, {"objects": ", ".join(pair)})]
     prompts = [f"{' and '.join(pair)}, {style}" for style in styles]
     options: dict[str, Any] = {"seed": seed, "steps": study.size.steps, "guidance_scale": GUIDANCE}
     return study.model.generate(prompts, methods=methods, **options).pixels

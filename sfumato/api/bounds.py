@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.api.region import Region
-from sfumato.api.regions import Found
+from sfumato.api.automatic_masks import Found
+from sfumato.api.region_arguments import Region
 from sfumato.errors import BadInput
 from sfumato.images import Mask, pad_to_grid
 from sfumato.models.diffusion_model import DiffusionModel

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_negative, check_prompts, spread
+from sfumato.api.automatic_masks import check_region
 from sfumato.api.composition import Composition, Named, compose
 from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.group import at_once, padded_size
-from sfumato.api.region import Region, region
-from sfumato.api.regions import check_region
+from sfumato.api.region_arguments import Region, region
 from sfumato.api.sources import Sources
 from sfumato.core.condition import Condition
 from sfumato.core.shift import Shift

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.api.automatic_masks import Found, find
 from sfumato.api.bounds import EditRegion, bound, held
 from sfumato.api.edit_plan import Batch, EditPlan
 from sfumato.api.extra import described_extra
@@ -15,7 +16,6 @@ from sfumato.api.finish import add_residual, finished, weights_at
 from sfumato.api.group import Group, decoded
 from sfumato.api.notes import similarity_note
 from sfumato.api.reconstructing import reconstructing
-from sfumato.api.regions import Found, find
 from sfumato.api.report import (
     file_name,
     files_used,

@@ -30,7 +30,7 @@ class Group:
         images: the images at the size at which they are edited; `LoadedImage.full` is the image as it was read.
         inversion: one row per image.
         condition: condition of the source prompts, with maps, labels and tokens of the images, one row per image.
-        maps: cached maps from which regions are computed, see `sfumato.api.regions.find`.
+        maps: cached maps from which regions are computed, see `sfumato.api.automatic_masks.find`.
     """
 
     network: DiffusionModel

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import torch
 
 from sfumato.api.arguments import check_seeds
+from sfumato.api.automatic_masks import at_size
 from sfumato.api.evaluators import evaluator_of
 from sfumato.api.grid import Point, grid_points
 from sfumato.api.model import Model
 from sfumato.api.plan import Plan
-from sfumato.api.regions import at_size
 from sfumato.api.resolution import Resolution
 from sfumato.api.result import Result
 from sfumato.api.trial import Trial, measured

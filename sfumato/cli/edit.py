@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.api.region import check_words
+from sfumato.api.region_arguments import check_words
 from sfumato.cli.auto import about, add_auto, check_auto, check_scoring, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
 from sfumato.cli.flags import add_seeds, typed, typed_all

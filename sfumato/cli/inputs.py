@@ -16,7 +16,7 @@ from sfumato.images.limits import LARGEST_SIDE, MAX_PIXELS
 from sfumato.regular_files import check_regular
 
 if TYPE_CHECKING:
-    from sfumato.api.region import Region
+    from sfumato.api.region_arguments import Region
     from sfumato.images import LoadedImage, Mask
 
 
@@ -107,7 +107,7 @@ def masks_of(arguments: Namespace) -> dict[str, Any]:
 
 def region_of(arguments: Namespace) -> "Region | None":
     """The region that --mask-words or --mask-difference selects, or None. Raises BadInput."""
-    from sfumato.api.region import region
+    from sfumato.api.region_arguments import region
 
     return region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
 

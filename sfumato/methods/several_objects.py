@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class SeveralObjectsParams(ObjectsParams):
     """Weights of the energies."""
 
-    energy_scale: float = option(0.3, "RMS of the change of the predicted noise", stage="edit", low=0, high=1e6)
+    energy_scale: float = option(0.1, "RMS of the change of the predicted noise", stage="edit", low=0, high=1e6)
     presence_weight: float = option(
         1.0, "weight of the energy that makes all objects present", stage="edit", low=0, high=1e6
     )

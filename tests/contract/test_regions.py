@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.api.regions import Found, enlarged
+from sfumato.api.automatic_masks import Found, enlarged
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.models.text import TextEncoder
@@ -104,7 +104,7 @@ def test_region_of_one_cell_equals_its_painted_mask(models, monkeypatch, side, k
     """
     cells = torch.zeros(1, 1, 8, 8)
     cells[..., 3, 4] = 1
-    monkeypatch.setattr(f"sfumato.api.regions.{kind}", lambda *_: cells)
+    monkeypatch.setattr(f"sfumato.api.automatic_masks.{kind}", lambda *_: cells)
     region = {"mask_words": "cat"} if kind == "_of_words" else {"mask_difference": True}
     image, unit = tiny_image(side, side), side // 8
     inverted = models("sd").invert(image, "red cat", resolution=32, steps=3)
@@ -128,7 +128,7 @@ def test_region_of_one_cell_equals_its_painted_mask(models, monkeypatch, side, k
 def test_mask_overlapping_only_the_soft_border_is_refused(models, monkeypatch):
     cells = torch.zeros(1, 1, 8, 8)
     cells[..., 3, 4] = 1
-    monkeypatch.setattr("sfumato.api.regions._of_words", lambda *_: cells)
+    monkeypatch.setattr("sfumato.api.automatic_masks._of_words", lambda *_: cells)
     inverted = models("sd").invert(tiny_image(96, 96), "red cat", resolution=32, steps=2)
     beside = np.zeros((96, 96), np.uint8)
     beside[36:48, 60:64] = 255  # the region ends at column 60, its soft border at column 61

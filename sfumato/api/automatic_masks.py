@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sfumato.api.extra import described_extra, extra_of
 from sfumato.api.group import Group
-from sfumato.api.region import Region
+from sfumato.api.region_arguments import Region
 from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.models.attention import Layers

@@ -60,7 +60,7 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
 def check_words(wanted: Region | None, sources: Sequence[str], targets: Sequence[str]) -> None:
     """Check, without a tokenizer, that the source or the target prompt contains the letters of every word of a region.
 
-    `sfumato.api.regions.check_region` later compares whole words, for which it needs the tokenizer of the model.
+    `sfumato.api.automatic_masks.check_region` later compares whole words, which needs the tokenizer of the model.
 
     Args:
         wanted: definition of the region; None for none.
