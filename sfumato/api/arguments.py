@@ -11,7 +11,9 @@ from sfumato.files import printable
 from sfumato.images.limits import LARGEST_SIDE
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
-from sfumato.options.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, options_of, scaled_skip
+from sfumato.options.defaults import GUIDANCE_SCALES, defaults_of, scaled_skip
+from sfumato.options.option import Stage
+from sfumato.options.params import Params, check_names, options_of
 
 Chosen = TypeVar("Chosen", bound=Params)
 _FIXED = {

@@ -20,7 +20,8 @@ from sfumato.errors import BadInput
 from sfumato.geometry.edit import MoveLatent
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import NO_TAPS, TiledModel
-from sfumato.options.params import SHARED, Params, Stage, check_names, options_of
+from sfumato.options.option import Stage
+from sfumato.options.params import SHARED, Params, check_names, options_of
 from sfumato.shifts.carry import Carry
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]

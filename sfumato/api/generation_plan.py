@@ -32,7 +32,8 @@ from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.with_source import WithSource
-from sfumato.options.params import Params, Stage, check_names, options_of
+from sfumato.options.option import Stage
+from sfumato.options.params import Params, check_names, options_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,9 @@ from typing import Any
 from sfumato.editing.generate import GenerateParams
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
-from sfumato.options.params import AFTER, Params, check_value, choices_of, options_of
+from sfumato.options.defaults import AFTER
+from sfumato.options.option import check_value
+from sfumato.options.params import Params, choices_of, options_of
 
 SUMMARY = "summary"
 

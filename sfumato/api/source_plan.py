@@ -20,7 +20,8 @@ from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import TiledModel
-from sfumato.options.params import Params, Stage
+from sfumato.options.option import Stage
+from sfumato.options.params import Params
 
 DEFAULT_METHOD = "edit-friendly"
 """Default method."""

@@ -23,7 +23,7 @@ from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.editing.registry import Method
-    from sfumato.options.params import Stage
+    from sfumato.options.option import Stage
 
 
 @dataclass(frozen=True)

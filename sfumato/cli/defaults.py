@@ -73,7 +73,7 @@ def values_with(
         The values by option, and a description of their source: "defaults of emoji", or "defaults of the method" if the
         model has no defaults, is not on this machine, or cannot be read.
     """
-    from sfumato.options.params import GUIDANCE_SCALES, defaults_of, scaled_skip
+    from sfumato.options.defaults import GUIDANCE_SCALES, defaults_of, scaled_skip
 
     folder, tuned = _folder(model), {}
     if folder is not None:

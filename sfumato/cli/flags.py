@@ -71,7 +71,7 @@ def add_options(
 
 def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str, value: Any) -> None:
     """Add the flags of one parameter, with its default `value` in the help."""
-    from sfumato.options.params import allowed, kind_of
+    from sfumato.options.option import allowed, kind_of
 
     kind = kind_of(option)
     default = f"; default {shown_default(value)}" if value != "" else ""
@@ -146,7 +146,8 @@ def keeps_prompt(params: type["Params"], given: Mapping[str, Any]) -> bool:
 
 def chosen_params(params: type["Params"], given: Mapping[str, Any]) -> "Params":
     """The parameters with the options that the user gave; the others are the defaults without a model."""
-    from sfumato.options.params import defaults_of, options_of
+    from sfumato.options.defaults import defaults_of
+    from sfumato.options.params import options_of
 
     options = options_of(params)
     # skip must be less than steps. If only one of them is given, the default of the other must not cause an error.

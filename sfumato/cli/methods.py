@@ -51,7 +51,8 @@ def _described(method: "Method") -> dict[str, Any]:
 
 
 def _one(method: "Method", model: str, as_json: bool) -> None:
-    from sfumato.options.params import allowed, kind_of, options_of
+    from sfumato.options.option import allowed, kind_of
+    from sfumato.options.params import options_of
 
     options = options_of(method.params)
     values, origin = values_with(model, method.params, method.section, {})

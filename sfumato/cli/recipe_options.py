@@ -34,7 +34,8 @@ def option_flags(
         BadInput: a file is missing, or the recipe does not contain its hash.
     """
     from sfumato.options.files import text_options, without_texts
-    from sfumato.options.params import kind_of, options_of
+    from sfumato.options.option import kind_of
+    from sfumato.options.params import options_of
 
     options, found = options_of(method.params), dict[str, list[str]]()
     params = method.params(**{name: values[name] for name in options if name in values})

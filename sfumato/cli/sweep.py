@@ -146,7 +146,8 @@ def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
     Raises:
         BadInput: the text has another form, NAME is not a parameter of the method, or a value has the wrong type.
     """
-    from sfumato.options.params import kind_of, options_of
+    from sfumato.options.option import kind_of
+    from sfumato.options.params import options_of
 
     options = options_of(method.params)
     by_flag = {flag_of(name)[2:]: name for name in options}

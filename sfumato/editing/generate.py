@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sfumato.options.params import Params, option
+from sfumato.options.option import option
+from sfumato.options.params import Params
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sfumato.editing.job import Job
 from sfumato.errors import BadInput
-from sfumato.options.params import Params, kind_of, options_of
+from sfumato.options.option import kind_of
+from sfumato.options.params import Params, options_of
 from sfumato.plugins import Registry
 
 if TYPE_CHECKING:

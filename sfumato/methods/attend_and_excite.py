@@ -21,7 +21,7 @@ from sfumato.errors import BadInput
 from sfumato.options.inversions import EVERY
 from sfumato.options.named_objects import ObjectsParams, presence
 from sfumato.options.objects import is_number, read_numbers
-from sfumato.options.params import option
+from sfumato.options.option import option
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from sfumato.editing.job import Job
 from sfumato.editing.registry import method
 from sfumato.errors import BadInput
-from sfumato.options.params import Params, PromptPair, option, skip_option
+from sfumato.options.option import option, skip_option
+from sfumato.options.params import Params, PromptPair
 
 if TYPE_CHECKING:
     from sfumato.core.schedule import Schedule

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from sfumato.editing.job import Job
 from sfumato.editing.registry import method
-from sfumato.options.params import Params, option
+from sfumato.options.option import option
+from sfumato.options.params import Params
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

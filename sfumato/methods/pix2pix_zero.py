@@ -37,7 +37,8 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.formats import TEXT_DIRECTION
 from sfumato.options.inversions import EVERY, DeterministicParams
-from sfumato.options.params import PromptPair, option
+from sfumato.options.option import option
+from sfumato.options.params import PromptPair
 
 if TYPE_CHECKING:
     from sfumato.core.condition import Condition

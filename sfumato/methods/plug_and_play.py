@@ -21,7 +21,8 @@ from sfumato.editing.job import Job
 from sfumato.editing.registry import method
 from sfumato.errors import BadInput
 from sfumato.options.inversions import EVERY, InversionParams
-from sfumato.options.params import PromptPair, option
+from sfumato.options.option import option
+from sfumato.options.params import PromptPair
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

@@ -15,7 +15,8 @@ from sfumato.editing.job import Job
 from sfumato.editing.registry import method
 from sfumato.options.inversions import EVERY
 from sfumato.options.named_objects import ObjectsParams, presence, words_of
-from sfumato.options.params import check_weights, option
+from sfumato.options.option import option
+from sfumato.options.params import check_weights
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 from sfumato.editing.job import Job
 from sfumato.editing.registry import method
 from sfumato.options.inversions import InversionParams
-from sfumato.options.params import PromptPair, option
+from sfumato.options.option import option
+from sfumato.options.params import PromptPair
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift

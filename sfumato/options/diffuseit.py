@@ -13,8 +13,9 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.networks.image_networks import check_clip, check_vision
 from sfumato.options.inversions import DETERMINISTIC, EVERY, InversionParams
+from sfumato.options.option import option, skip_option
 from sfumato.options.other_images import check_proportions
-from sfumato.options.params import PromptPair, check_weights, option, skip_option
+from sfumato.options.params import PromptPair, check_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

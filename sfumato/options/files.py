@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sfumato.options.params import Params, kind_of, options_of
+from sfumato.options.option import kind_of
+from sfumato.options.params import Params, options_of
 
 
 def text_options(params: type[Params]) -> list[str]:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from sfumato.errors import BadInput
-from sfumato.options.params import Params, option, skip_option
+from sfumato.options.option import option, skip_option
+from sfumato.options.params import Params
 
 EVERY = ("edit-friendly", "ddim", "native-ddpm", "regularised")
 """Inversions that store a latent of the image for every step."""

@@ -10,7 +10,8 @@ from sfumato.editing.job import Job
 from sfumato.errors import BadInput
 from sfumato.options.inversions import InversionParams
 from sfumato.options.objects import weights_at
-from sfumato.options.params import PromptPair, option
+from sfumato.options.option import option
+from sfumato.options.params import PromptPair
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -1,17 +1,18 @@
 """Parameters of a method: a frozen dataclass whose fields have a help text and a range of values.
 
-The flags of the command line, the argument checks and the contract tests are derived from these fields.
+The fields are defined by `sfumato.options.option`. The flags of the command line, the argument checks and the contract
+tests are derived from them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
-from sfumato.ranges import Range, check_number
+from sfumato.options.option import Stage, check_value
 from sfumato.regular_files import content_hash
 
 if TYPE_CHECKING:
@@ -21,58 +22,10 @@ if TYPE_CHECKING:
     from sfumato.core.guidance import Guided
     from sfumato.models.diffusion_model import DiffusionModel
 
-Stage = Literal["invert", "edit", "generate"]
 PromptPair: TypeAlias = tuple[Prompt, Prompt]
 """(source prompt, target prompt), tokenised."""
 SHARED = ("skip", "guidance_scale")
 """Options of the complete run, which have the same value for all of its methods."""
-GUIDANCE_SCALES = ("guidance_scale", "source_guidance_scale")
-"""Options that must be 1 for a model without text input."""
-KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
-"""Types of options by name, as `from __future__ import annotations` turns annotations into strings."""
-AFTER = "after"
-"""Key in a method's section of `sfumato.json`: defaults for inversions other than the preferred one, by name."""
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    stage: Stage,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: tuple[str, ...] = (),
-    after: Mapping[str, Any] | None = None,
-    file: bool = False,
-    bundled: Callable[[str], Any] = lambda name: None,
-) -> Any:
-    """Define a field of a `Params` dataclass.
-
-    Args:
-        default: value if neither the caller nor the model folder gives one.
-        help: description for the command line and the documentation.
-        stage: the call that accepts the option: "invert", "edit" or "generate".
-        low: smallest allowed value.
-        high: largest allowed value.
-        above: exclusive lower limit.
-        choices: allowed values of a string option; () for any string.
-        after: defaults that depend on the inversion, by the value of the option `inversion`, for methods with that
-            option.
-        file: whether the value is a file, folder or hub id that is opened; the defaults of a model folder cannot
-            contain such an option.
-        bundled: returns a true value for the name of a file of the package, which is opened instead of a local file.
-    """
-    within = Range(low=low, high=high, above=above)
-    metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
-    metadata |= {"file": file, "bundled": bundled}
-    return field(default=default, metadata=metadata)
-
-
-def skip_option(default: int, after: Mapping[str, float] | None = None) -> Any:
-    """Define the field `skip` of a `Params` dataclass, an option of the edit; for the arguments see `option`."""
-    text = "number of first (noisiest) steps to skip; higher values preserve more of the image"
-    return option(default, text, stage="edit", low=0, high=999, after=after)
 
 
 @dataclass(frozen=True)
@@ -242,40 +195,6 @@ def options_of(params: type[Params], stage: Stage | None = None) -> dict[str, Fi
     return {each.name: each for each in fields(params) if stage in (None, each.metadata["stage"])}
 
 
-def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults of all options: those of the model folder, or of the method for the chosen inversion.
-
-    Args:
-        params: parameter class of a method.
-        given: options of the caller.
-        tuned: defaults of the model folder, which apply to the inversion that they were tuned for. Its entry `AFTER`
-            contains defaults for other inversions by name.
-    """
-    options = options_of(params)
-    tuned_with = tuned.get("inversion", options["inversion"].default if "inversion" in options else None)
-    chosen = given.get("inversion", tuned_with)
-    after = {name: each.metadata["after"].get(str(chosen), each.default) for name, each in options.items()}
-    own = tuned if chosen == tuned_with else tuned.get(AFTER, {}).get(str(chosen), {})
-    return after | {name: value for name, value in own.items() if name in options}
-
-
-def scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Scale the default of `skip` with the number of steps, so that skip / steps is that of the defaults.
-
-    Args:
-        values: all options; changed in place.
-        defaults: the defaults of all options.
-        given: options of the caller; a given `skip` is not scaled.
-
-    Returns:
-        `values`.
-    """
-    steps = values.get("steps")
-    if "skip" in values and "skip" not in given and isinstance(steps, int) and steps >= 1:
-        values["skip"] = min(round(defaults["skip"] * steps / defaults["steps"]), steps - 1)
-    return values
-
-
 def choices_of(params: type[Params], name: str) -> tuple[str, ...]:
     """Return the allowed values of a string option; () if the method lacks the option or any string is allowed."""
     each = options_of(params).get(name)
@@ -299,41 +218,3 @@ def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[St
         if name not in known:
             names = ", ".join(sorted(known)) or "no options"
             raise BadInput(f"{what} has no option {name!r}; it takes {names}.")
-
-
-def kind_of(each: Field[Any]) -> type:
-    """Return the type of an option: bool, int, float or str.
-
-    Raises:
-        BadInput: the field has another type.
-    """
-    kind: Any = KINDS.get(each.type) if isinstance(each.type, str) else each.type
-    if kind not in KINDS.values():
-        raise BadInput(f"The option {each.name} has the type {each.type!r}: options are {', '.join(KINDS)}.")
-    found: type = kind
-    return found
-
-
-def allowed(each: Field[Any]) -> str:
-    """Describe the allowed values of a field, e.g. "between 1 and 1000"."""
-    if kind_of(each) is str:
-        return f"one of {', '.join(each.metadata['choices'])}" if each.metadata["choices"] else "any text"
-    return str(each.metadata["range"])
-
-
-def check_value(each: Field[Any], value: Any) -> None:
-    """Check the type and range of a value.
-
-    Raises:
-        BadInput: the value is not allowed; the message names the field and its range.
-    """
-    kind = kind_of(each)
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise BadInput(f"{each.name} must be True or False, not {value!r}.")
-        return
-    if kind is str:
-        if not isinstance(value, str) or value not in (each.metadata["choices"] or (value,)):
-            raise BadInput(f"{each.name} must be {allowed(each)}, not {value!r}.")
-        return
-    check_number(each.name, value, kind, each.metadata["range"])

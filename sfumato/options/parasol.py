@@ -13,7 +13,8 @@ from sfumato.formats import PARASOL
 from sfumato.models.bundled import bundled_parasol
 from sfumato.networks.image_networks import check_clip
 from sfumato.options.inversions import DeterministicParams
-from sfumato.options.params import PromptPair, option
+from sfumato.options.option import option
+from sfumato.options.params import PromptPair
 from sfumato.options.weighted import parse_weighted, weighted_text
 from sfumato.style.files import check_style_encoder
 

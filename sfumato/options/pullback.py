@@ -11,7 +11,8 @@ from sfumato.errors import BadInput
 from sfumato.formats import DIRECTIONS
 from sfumato.mixtures import is_number, parse_weights
 from sfumato.options.inversions import DDIMParams
-from sfumato.options.params import PromptPair, option
+from sfumato.options.option import option
+from sfumato.options.params import PromptPair
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,6 +11,7 @@ from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.options.inversions import DeterministicParams
 from sfumato.options.objects import Changes, parse, parse_swaps
+from sfumato.options.option import option
 from sfumato.options.other_images import (
     ReferenceImage,
     ReferenceObject,
@@ -18,7 +19,7 @@ from sfumato.options.other_images import (
     parse_reference_objects,
     read_prompts,
 )
-from sfumato.options.params import PromptPair, check_weights, option
+from sfumato.options.params import PromptPair, check_weights
 from sfumato.options.shared_words import shared
 from sfumato.options.targets import Target, check_cells, check_contradictions, parse_targets
 

@@ -18,7 +18,8 @@ from torch import nn
 from sfumato.api import Inverted, Model, load
 from sfumato.editing.registry import METHODS, Method
 from sfumato.errors import BadInput
-from sfumato.options.params import SHARED, kind_of, options_of
+from sfumato.options.option import kind_of
+from sfumato.options.params import SHARED, options_of
 from sfumato.testing.tiny import tiny_image, tiny_sd
 
 STEPS = 6

@@ -10,7 +10,8 @@ from sfumato.core.shift import Shift
 from sfumato.editing.registry import METHODS, method
 from sfumato.errors import BadInput
 from sfumato.methods.edit_friendly import EditFriendlyParams
-from sfumato.options.params import Params, option
+from sfumato.options.option import option
+from sfumato.options.params import Params
 from sfumato.testing import check_method
 from tests import third_party
 
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from sfumato.core.shift import Shift
 from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.editing.job import Job
-from sfumato.options.params import option
+from sfumato.options.option import option
 from sfumato.editing.registry import method
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 import sfumato
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput, NonFinite
-from sfumato.options.params import kind_of, options_of
+from sfumato.options.option import kind_of
+from sfumato.options.params import options_of
 from tests.contract.composed import acting
 from tests.tiny import tiny_image
 

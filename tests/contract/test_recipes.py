@@ -15,7 +15,8 @@ from sfumato.core.shift import Shift
 from sfumato.images import read_image, read_recipe
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
-from sfumato.options.params import Params, option, options_of
+from sfumato.options.option import option
+from sfumato.options.params import Params, options_of
 from sfumato.options.self_guidance import SelfGuidanceParams
 from tests.contract.images import IMAGE
 

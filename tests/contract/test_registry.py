@@ -20,7 +20,8 @@ from sfumato.methods.edit_friendly import EditFriendlyParams, shifts
 from sfumato.models.attention import Layers
 from sfumato.models.encoder_half import EncoderHalf
 from sfumato.models.taps import FromSource
-from sfumato.options.params import kind_of, options_of
+from sfumato.options.option import kind_of
+from sfumato.options.params import options_of
 from tests.contract.composed import acting
 from tests.third_party import method as code_of
 
