@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from papers.guided.study import Pixels, Study
-from sfumato.api.composition import Named
+from sfumato.api.named import Named
 from sfumato.changes import Change, move
 from sfumato.examples import examples
 from sfumato.images import contact_sheet, read_image, write_image

@@ -1,29 +1,15 @@
 """Checks of the arguments of the Python API, which are made before the network is evaluated."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from sfumato.api.prompts import check_texts, check_used
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.files import printable
 from sfumato.images.limits import LARGEST_SIDE
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
-from sfumato.options.defaults import GUIDANCE_SCALES, defaults_of, scaled_skip
-from sfumato.options.option import Stage
-from sfumato.options.params import Params, check_names, options_of
-
-Chosen = TypeVar("Chosen", bound=Params)
-_FIXED = {
-    "steps": "the number of steps",
-    "num_inference_steps": "the number of steps",
-    "seed": "the seed",
-    "resolution": "the resolution",
-    "tiles": "the use of tiles",
-}
-"""Options of the inversion that an edit cannot change, in addition to those of its method."""
+from sfumato.options.params import Params
 
 
 def as_list(value: Any) -> list[Any]:
@@ -129,91 +115,9 @@ def check_run(
         params.check_run(network, size, pairs)
 
 
-def check_fixed(options: Mapping[str, Any], params: Params) -> None:
-    """Check that the options of an edit do not contain options of the inversion.
-
-    Args:
-        options: options of the caller.
-        params: parameters of the inversion.
-
-    Raises:
-        BadInput: they do.
-    """
-    known = dict.fromkeys(options_of(type(params), "invert"), "it") | _FIXED
-    for name in options:
-        if name in known:
-            raise BadInput(
-                f"{name}: {known[name]} was fixed at inversion; leave {name} out, or invert the image again with it."
-            )
-
-
 def given(options: Mapping[str, Any], **named: Any) -> dict[str, Any]:
     """Add the named options that are not None to `options`."""
     return {**options, **{name: value for name, value in named.items() if value is not None}}
-
-
-def resolve(
-    network: DiffusionModel,
-    params: type[Chosen],
-    given: Mapping[str, Any],
-    *,
-    stages: tuple[Stage, ...],
-    section: str,
-    what: str,
-) -> Chosen:
-    """Determine the parameters of a method and check them.
-
-    Options of the caller take precedence over defaults of the model folder, and these over defaults of the method.
-
-    Args:
-        network: the model.
-        params: class of the method's parameters.
-        given: options of the caller.
-        stages: stages whose options the call accepts.
-        section: section of `sfumato.json` in the model folder with defaults for the method.
-        what: name of the method in error messages.
-
-    Raises:
-        BadInput: an option is unknown, a value is out of range, or a guidance scale is not 1 for a model without text
-            input.
-    """
-    check_names(given, params, stages, what)
-    defaults = defaults_of(params, given, network.settings.get(section, {}))
-    if not network.takes_text:
-        defaults |= {name: 1.0 for name in GUIDANCE_SCALES if name in defaults}
-    values = scaled_skip(defaults | dict(given), defaults, given)
-    resolved = params(**values)
-    check_params(network, resolved)
-    resolved.read_files()
-    return resolved
-
-
-def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
-    """Return a copy of the parameters of an inversion, which are checked, with options of the stage "edit" replaced.
-
-    Files that have changed since the parameters were created are read again.
-
-    Raises:
-        BadInput: as `resolve`; or an option or its file is another one than in the inversion, which was computed with
-            it (`Params.inverts_with`).
-    """
-    check_names(given, type(params), ("edit",), what)
-    revised = dataclasses.replace(params, **given)
-    if given:
-        check_params(network, revised)
-    if revised == params:
-        params.read_files()  # those of an inversion that was opened from a file have not been read
-        if revised.hashes == params.hashes:
-            return params  # the same object, which contains what it has read
-    revised.read_files()
-    for name in params.inverts_with:
-        if (new := getattr(revised, name)) != (old := getattr(params, name)):
-            raise BadInput(f"The image was inverted with {name} = {old!r}: to edit it with {new!r}, invert it again.")
-        if revised.hashes.get(new) != params.hashes.get(old):
-            raise BadInput(
-                f"{printable(old)} was changed after the image was inverted with it: invert the image again."
-            )
-    return revised
 
 
 def check_negative(
@@ -235,24 +139,6 @@ def check_negative(
     """
     check_prompts(network, [negative_prompt], "negative prompt", empty=True)
     check_used(negative_prompt, uses_negative, guidance_scales)
-
-
-def check_params(network: DiffusionModel, params: Params) -> None:
-    """Check ranges, the number of steps against the schedule, and the method and guidance scales against the model.
-
-    Raises:
-        BadInput: a value is out of range, there are more steps than the schedule allows, or the method or a guidance
-            scale requires text input, which the model lacks.
-    """
-    params.check()
-    if params.needs_text and not network.takes_text:
-        raise BadInput(
-            f"{network.name or 'This model'} has no text input, which the method needs: choose another method."
-        )
-    network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
-    for name in GUIDANCE_SCALES:
-        if not network.takes_text and getattr(params, name, 1.0) != 1:
-            raise BadInput(f"{name} must be 1 for a model without text input, not {getattr(params, name)}.")
 
 
 def height_and_width(network: DiffusionModel, size: Any) -> tuple[int, int]:

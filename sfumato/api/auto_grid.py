@@ -13,7 +13,8 @@ from inspect import signature
 from itertools import chain, repeat
 from typing import Any
 
-from sfumato.api.composition import Composition, compose
+from sfumato.api.composing import compose
+from sfumato.api.composition import Composition
 from sfumato.api.edit_plan import EditPlan, plan_edit
 from sfumato.api.inverted import Inverted
 from sfumato.api.joined import edited_together

@@ -1,31 +1,24 @@
-"""Composition of the methods of an edit: their parameters are checked against the inversion and combined."""
+"""A composition: the methods of an edit or a generation with their parameters, and the shifts of the caller."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor
 
-from sfumato.api.arguments import check_fixed, check_run, check_shifts, resolve, revise
+from sfumato.api.arguments import check_run
 from sfumato.api.prompts import uses_negative
 from sfumato.api.report import described_shift, parameters
-from sfumato.api.words_of_diffusers import renamed
-from sfumato.changes import Change, joined
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
 from sfumato.editing.job import Job
-from sfumato.editing.registry import METHODS, Method, check_once
+from sfumato.editing.registry import Method
 from sfumato.errors import BadInput
 from sfumato.geometry.edit import MoveLatent
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import NO_TAPS, TiledModel
-from sfumato.options.option import Stage
-from sfumato.options.params import SHARED, Params, check_names, options_of
+from sfumato.options.params import Params, options_of
 from sfumato.shifts.carry import Carry
-
-Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
-"""Name of a method, or a pair (name, options of the edit)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,50 +145,6 @@ class Composition:
         return methods + [described_shift(shift) for shift in self.shifts]
 
 
-def compose(
-    network: DiffusionModel,
-    kind: str,
-    method: Method,
-    params: Params,
-    wanted: str | Sequence[Named] | None,
-    shifts: Sequence[Shift],
-    options: Mapping[str, Any],
-) -> Composition:
-    """Compose an edit from the methods that the caller names, or from the method that the inversion was made for.
-
-    Args:
-        network: the model.
-        kind: name of the inversion.
-        method: the method that the inversion was made for.
-        params: its parameters.
-        wanted: name of a method, or names of methods with or without options; None for `method`.
-        shifts: shifts of the caller.
-        options: options of the edit by the method, if there is only one; if `wanted` is a list, only those of the run
-            (`SHARED`).
-
-    Raises:
-        BadInput: a method or option is unknown, a method does not accept the inversion, or a value is out of range.
-    """
-    check_shifts(shifts)
-    check_fixed(options, params)
-    options = renamed(options, "edit")
-    if wanted is None:
-        revised = revise(network, params, options, f"edit by {method.name}")
-        return Composition(((method, revised),), tuple(shifts), revised)
-    shared = {name: value for name, value in options.items() if name in SHARED}
-    own = {name: value for name, value in options.items() if name not in SHARED}
-    if isinstance(wanted, str):
-        wanted, own = [(wanted, own)], {}
-    for name in own:
-        raise BadInput(f"{name!r} belongs to a method: give it with the method's name, as (name, {{option: value}}).")
-    found = [_with_params(network, kind, method, params, each, shared) for each in as_named(wanted)]
-    check_once([each for each, _ in found])
-    run = revise(network, params, {n: v for n, v in shared.items() if n in options_of(type(params))}, "edit")
-    first = found[0][1] if found else run
-    common = {name: getattr(first, name) for name in SHARED if hasattr(first, name)}
-    return Composition(tuple((each, _shared(own, common)) for each, own in found), tuple(shifts), run)
-
-
 def _or_for_no_steps(names: Sequence[str], shifts: Sequence[Shift]) -> str:
     """The alternative to leaving a shift out for those that act in a fraction of the steps; "" if there are none."""
     able = [name for name, shift in zip(names, shifts, strict=True) if isinstance(shift, Carry)]
@@ -209,71 +158,3 @@ def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
         tapped = any(getattr(type(shift), hook) is not getattr(Shift, hook) for hook in hooks)
         if tapped or isinstance(shift, MoveLatent):  # its hook `latent` evaluates the bottleneck
             raise BadInput(f"{name}: {NO_TAPS}.")
-
-
-def as_named(wanted: Any) -> list[Named]:
-    """Check the name of a method, or a list of names and (name, options) pairs, and return it as a list.
-
-    A `sfumato.changes.Change` is combined with an earlier entry of the same method, if there is one.
-
-    Raises:
-        BadInput: `wanted` is neither a name nor such a list.
-    """
-    if isinstance(wanted, str):
-        return [wanted]
-    if not isinstance(wanted, Sequence):
-        raise BadInput(f"methods must be a name, or a list of names or of (name, {{option: value}}), not {wanted!r}.")
-    for each in wanted:
-        pair = isinstance(each, Sequence) and len(each) == 2 and isinstance(each[0], str)
-        if not isinstance(each, str) and not (pair and isinstance(each[1], Mapping)):
-            raise BadInput(f"A method must be a name, or (name, {{option: value}}), not {each!r}.")
-    found: list[Named] = []
-    for each in wanted:
-        n = next((n for n, other in enumerate(found) if name_of(other) == name_of(each)), None)
-        if n is None or not any(isinstance(one, Change) for one in (found[n], each)):
-            found.append(each)
-        else:
-            found[n] = Change(name_of(each), joined(_options_of(found[n]), _options_of(each)))
-    return found
-
-
-def name_of(named: Named) -> str:
-    """Return the name of the method, without its options."""
-    return named if isinstance(named, str) else named[0]
-
-
-def _options_of(named: Named) -> Mapping[str, Any]:
-    return {} if isinstance(named, str) else named[1]
-
-
-def _with_params(
-    network: DiffusionModel, kind: str, bound: Method, params: Params, named: Named, shared: Mapping[str, Any]
-) -> tuple[Method, Params]:
-    """A method and its parameters, for an inversion that may have been computed for another method."""
-    name, own = (named, {}) if isinstance(named, str) else named
-    method = METHODS.find(name)
-    method.check_accepts(kind)
-    what = f"edit by {method.name}"
-    for shared_name in set(own) & set(SHARED):
-        raise BadInput(f"{shared_name} applies to the complete run: give it as an option of the edit, not of {name}.")
-    check_fixed(own, params)
-    check_names(own, method.params, ("edit",), what)
-    given = {n: v for n, v in shared.items() if n in options_of(method.params)} | dict(own)
-    if method is bound:
-        return method, revise(network, params, given, what)
-    known = options_of(method.params, "invert")
-    run = {n: getattr(params, n) for n in options_of(type(params), "invert") if n in known}
-    run |= {"inversion": kind} if "inversion" in known else {}
-    stages: tuple[Stage, ...] = ("invert", "edit")
-    return method, resolve(network, method.params, run | given, stages=stages, section=method.section, what=what)
-
-
-def _shared(params: Params, common: Mapping[str, Any]) -> Params:
-    """The parameters with the `SHARED` options set to their common values."""
-    other = {name: value for name, value in common.items() if getattr(params, name, value) != value}
-    if not other:
-        return params
-    revised = dataclasses.replace(params, **other)
-    revised.check()
-    revised.read_files()
-    return revised

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_negative, check_prompts, spread
 from sfumato.api.automatic_masks import check_region
-from sfumato.api.composition import Composition, Named, compose
+from sfumato.api.composing import compose
+from sfumato.api.composition import Composition
 from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.group import at_once, padded_size
+from sfumato.api.named import Named
 from sfumato.api.region_arguments import Region, region
 from sfumato.api.sources import Sources
 from sfumato.core.condition import Condition

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.api.arguments import as_list, check_prompts, check_seeds, height_and_width, resolve
+from sfumato.api.arguments import as_list, check_prompts, check_seeds, height_and_width
 from sfumato.api.group import at_once, guided
 from sfumato.api.loaded import Loaded
+from sfumato.api.parameters import resolve
 from sfumato.editing.generate import GenerateParams, first_latent, generate
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, find_directions

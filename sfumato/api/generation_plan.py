@@ -15,13 +15,14 @@ from sfumato.api.arguments import (
     check_seeds,
     check_shifts,
     height_and_width,
-    resolve,
     spread,
 )
-from sfumato.api.composition import Composition, Named, as_named
+from sfumato.api.composition import Composition
 from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.group import at_once
 from sfumato.api.loaded import Loaded
+from sfumato.api.named import Named, as_named, check_class, name_of, options_in
+from sfumato.api.parameters import check_and_read, check_same, resolve, resolve_of
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
@@ -32,7 +33,6 @@ from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.with_source import WithSource
-from sfumato.options.option import Stage
 from sfumato.options.params import Params, check_names, options_of
 
 
@@ -62,11 +62,12 @@ def compose_generation(
     Args:
         network: the model.
         params: parameters of the run, used for all methods.
-        wanted: name of a method, or names of methods with or without options of the edit.
+        wanted: name of a method, or names of methods with or without options of the edit or parameters.
         shifts: shifts of the caller.
 
     Raises:
-        BadInput: a method or option is unknown, a method cannot generate images, or a value is out of range.
+        BadInput: a method or option is unknown, a method cannot generate images, or a value is out of range; or
+            complete parameters are of another class or differ from the run.
     """
     check_shifts(shifts)
     found = [_with_params(network, params, each) for each in as_named(wanted)]
@@ -189,14 +190,18 @@ def job_of(
 
 
 def _with_params(network: DiffusionModel, run: GenerateParams, named: Named) -> tuple[Method, Params]:
-    name, own = (named, {}) if isinstance(named, str) else named
+    name, own = name_of(named), options_in(named)
     method, what = METHODS.find(name), f"generation by {name}"
     if not method.generates:
         able = ", ".join(each.name for each in METHODS.values() if each.generates)
         raise BadInput(f"{name} edits images and cannot be used to generate them; these methods can: {able}.")
-    check_names(own, method.params, ("edit",), what)
     known = options_of(method.params)
     shared = {"steps": run.steps, "guidance_scale": run.guidance_scale, "skip": 0}
-    given = {option: value for option, value in shared.items() if option in known} | dict(own)
-    stages: tuple[Stage, ...] = ("invert", "edit")
-    return method, resolve(network, method.params, given, stages=stages, section=method.section, what=what)
+    shared = {option: value for option, value in shared.items() if option in known}
+    if isinstance(own, Params):
+        check_class(own, method)
+        check_same(own, shared, name)
+        check_and_read(network, own)
+        return method, own
+    check_names(own, method.params, ("edit",), what)
+    return method, resolve_of(network, method, {**shared, **own}, what)

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.api.arguments import as_list, check_batch, check_prompts, given, resolve
+from sfumato.api.arguments import as_list, check_batch, check_prompts, given
 from sfumato.api.group import Group, at_once, decoded, encode, guided, padded_size
 from sfumato.api.inverting import outlines
 from sfumato.api.loaded import Loaded
+from sfumato.api.parameters import resolve
 from sfumato.api.path_arguments import check_measured, check_one_size
 from sfumato.api.report import file_name, made_with, parameters, unit
 from sfumato.api.result import Result

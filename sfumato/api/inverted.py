@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.api.arguments import given
-from sfumato.api.composition import Named
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.editing import edit_run
+from sfumato.api.named import Named
 from sfumato.api.reconstructing import reconstructing
 from sfumato.api.result import Result
 from sfumato.api.run import Run, finished
@@ -60,7 +60,10 @@ class Inverted(Sources):
             methods: name of a method, or a list of names and pairs (name, options of the edit), whose shifts are
                 applied in this order. By default, the method that the images were inverted for; () replays the
                 inversion under the target prompt without any method. A method can edit inversions of all kinds that it
-                accepts, including those that were computed for another method.
+                accepts, including those that were computed for another method. A pair (name, parameters) contains
+                complete parameters, an object of the class of the method, to which no defaults of the model apply;
+                their options of the inversion are those of this inversion, and their skip and guidance_scale are those
+                of the first method.
             shifts: additional shifts (`sfumato.core.shift.Shift`), which are applied after those of the methods.
             skip: number of first (noisiest) steps to skip; higher values preserve more of the image. By default that
                 of the inversion, as for guidance_scale.

@@ -6,11 +6,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from sfumato.api.arguments import as_list, check_batch, check_params
+from sfumato.api.arguments import as_list, check_batch
 from sfumato.api.extra import extra_condition
 from sfumato.api.group import Group, of_one_size, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.api.loaded import Loaded
+from sfumato.api.parameters import check_params
 from sfumato.api.reading import ENTRIES, check_reading
 from sfumato.api.resolution import at_resolution, check_resolution
 from sfumato.editing.registry import METHODS, Method

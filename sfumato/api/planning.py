@@ -1,24 +1,25 @@
 """Plan edits and generations with all their arguments; implementation of `Model.plan` and `plan_generation`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from sfumato.api.arguments import as_list, given
-from sfumato.api.composition import Named, as_named, name_of
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.extra import read_extra
 from sfumato.api.generation_plan import plan_images
 from sfumato.api.loaded import Loaded
+from sfumato.api.named import Named, as_named, name_of, options_in
 from sfumato.api.plan import Generation, Plan, with_masks
 from sfumato.api.resolution import Resolution
 from sfumato.api.source_plan import DEFAULT_METHOD, plan_sources, tiled
 from sfumato.api.words_of_diffusers import renamed
 from sfumato.core.shift import Shift
 from sfumato.editing.registry import METHODS
+from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS
-from sfumato.options.params import options_of
+from sfumato.options.params import Params, options_of
 
 
 def plan(
@@ -69,7 +70,7 @@ def plan(
         target_labels: `labels` of `Inverted.edit_steps`.
         target_tokens: `tokens` of `Inverted.edit_steps`.
         methods: name of a method, or a list as for `Inverted.edit_steps`; the first method determines the
-            inversion.
+            inversion, and so do its parameters if they are complete.
         options: other options of the inversion and of the run; if `methods` is a single name, also options of its
             edit.
 
@@ -85,7 +86,7 @@ def plan(
     first = methods if isinstance(methods, str) else name_of(several[0]) if several else DEFAULT_METHOD
     known = METHODS.find(first).params
     later = {name: options[name] for name in options if several and name not in options_of(known, "invert")}
-    inverting_with = {name: value for name, value in options.items() if name not in later}
+    inverting_with = _inverting_with({n: v for n, v in options.items() if n not in later}, several)
     parts = read_extra(model.network, maps, labels, tokens)
     evaluated = tiled(model, resolution) if tiles else model
     sources = plan_sources(evaluated, images, source, parts, first, seed, batch, max_pixels, resolution, inverting_with)
@@ -110,6 +111,16 @@ def plan(
     extra |= {f"target_{name}": value for name, value in of_target.items()}
     request |= {name: part.cpu() if isinstance(part, Tensor) else part for name, part in extra.items()}
     return with_masks(Plan(sources, planned, request | edit | options))
+
+
+def _inverting_with(options: Mapping[str, Any], several: Sequence[Named]) -> Mapping[str, Any] | Params:
+    """The options of the inversion, or the complete parameters of the first method. Raises BadInput for both."""
+    complete = options_in(several[0]) if several else {}
+    if not isinstance(complete, Params):
+        return options
+    for name in options:
+        raise BadInput(f"The parameters of {name_of(several[0])} are complete: set {name} in them.")
+    return complete
 
 
 def plan_generation(
@@ -147,7 +158,8 @@ def plan_generation(
         tokens: [n,k,d] for a network with cross-attention and without text encoder; n is 1 or the number of
             images.
         methods: name of a method that supports generated images, or a list of names and pairs (name,
-            {option: value}).
+            {option: value}) or (name, parameters), as for `Inverted.edit_steps`. Complete parameters have the steps and
+            the guidance_scale of the generation, and skip = 0.
         shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), applied after those of the methods.
         batch: maximum number of rows per forward pass; by default 2 to 64, depending on the size of the latents.
         steps: number of steps, 1 to 1000; also as num_inference_steps. By default that of the model.

@@ -31,23 +31,53 @@ def check_settings(settings: Mapping[str, Any], name: str) -> None:
             continue
         if section not in readers:
             raise BadInput(f"sfumato.json of {name}: no method reads {section!r}; there are {', '.join(readers)}.")
-        _check_section(readers[section], options, f"sfumato.json of {name}, {section}")
+        _check_section(readers[section], options, _place(name, section))
+
+
+def check_defaults(params: type[Params], section: str, settings: Mapping[str, Any], name: str) -> None:
+    """Check only the defaults that one method reads, without importing the other methods.
+
+    Args:
+        params: parameter class of the method.
+        section: its section.
+        settings: sections of defaults by name.
+        name: name of the model in error messages.
+
+    Raises:
+        BadInput: as `check_settings`.
+    """
+    options, known, place = settings.get(section, {}), options_of(params), _place(name, section)
+    for inversion, own in _after(options, place).items():
+        if inversion in choices_of(params, "inversion"):
+            _check_options([params], {n: v for n, v in own.items() if n in known}, f"{place}, {inversion}")
+    _check_options([params], {n: v for n, v in options.items() if n in known}, place)
+
+
+def _place(name: str, section: str) -> str:
+    return f"sfumato.json of {name}, {section}"
 
 
 def _check_section(readers: list[type[Params]], options: Mapping[str, Any], place: str) -> None:
+    inversions = [name for each in readers for name in choices_of(each, "inversion")]
+    for inversion, own in _after(options, place).items():
+        if inversion not in inversions:
+            known = ", ".join(inversions) or "none here"
+            raise BadInput(f"{place}: {AFTER!r} names no inversion {inversion!r}; there are {known}.")
+        _check_options(readers, own, f"{place}, {inversion}")
+    _check_options(readers, {name: value for name, value in options.items() if name != AFTER}, place)
+
+
+def _after(options: Mapping[str, Any], place: str) -> Mapping[str, Mapping[str, Any]]:
+    """The defaults of a section for other inversions, by inversion. Raises BadInput if they have another form."""
+    found = options.get(AFTER, {})
+    if not isinstance(found, Mapping) or not all(isinstance(each, Mapping) for each in found.values()):
+        raise BadInput(f"{place}: {AFTER!r} must be a JSON object of inversions, each with its options.")
+    return found
+
+
+def _check_options(readers: list[type[Params]], options: Mapping[str, Any], place: str) -> None:
     for option, value in options.items():
-        if option != AFTER:
-            _check_option(readers, option, value, place)
-            continue
-        inversions = [name for each in readers for name in choices_of(each, "inversion")]
-        if not isinstance(value, Mapping) or not all(isinstance(each, Mapping) for each in value.values()):
-            raise BadInput(f"{place}: {AFTER!r} must be a JSON object of inversions, each with its options.")
-        for inversion, own in value.items():
-            if inversion not in inversions:
-                known = ", ".join(inversions) or "none here"
-                raise BadInput(f"{place}: {AFTER!r} names no inversion {inversion!r}; there are {known}.")
-            for each, its in own.items():
-                _check_option(readers, each, its, f"{place}, {inversion}")
+        _check_option(readers, option, value, place)
 
 
 def _readers() -> dict[str, list[type[Params]]]:

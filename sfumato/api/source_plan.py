@@ -6,12 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
-from sfumato.api.arguments import as_list, check_batch, check_prompts, check_seeds, given, resolve, spread
+from sfumato.api.arguments import as_list, check_batch, check_prompts, check_seeds, given, spread
 from sfumato.api.extra import extra_condition, read_extra
 from sfumato.api.group import padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting, outlines
 from sfumato.api.loaded import Loaded
+from sfumato.api.named import check_class
+from sfumato.api.parameters import check_and_read, resolve_of
 from sfumato.api.resolution import Resolution, at_resolution, check_resolution
 from sfumato.api.run import Run
 from sfumato.api.words_of_diffusers import renamed
@@ -20,7 +22,6 @@ from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import TiledModel
-from sfumato.options.option import Stage
 from sfumato.options.params import Params
 
 DEFAULT_METHOD = "edit-friendly"
@@ -36,11 +37,17 @@ def tiled(model: Loaded, resolution: Resolution) -> Loaded:
     return copied
 
 
-def params_of(network: DiffusionModel, method: Method, options: Mapping[str, Any]) -> Params:
-    """The parameters of a method with the defaults of the model. Raises BadInput for an unknown or invalid option."""
-    stages: tuple[Stage, ...] = ("invert", "edit")
-    what = f"method {method.name}"
-    return resolve(network, method.params, options, stages=stages, section=method.section, what=what)
+def params_of(network: DiffusionModel, method: Method, options: Mapping[str, Any] | Params) -> Params:
+    """The parameters of a method: complete ones, or options with the defaults of the model.
+
+    Raises:
+        BadInput: an option is unknown or invalid, or complete parameters are of another class.
+    """
+    if not isinstance(options, Params):
+        return resolve_of(network, method, options, f"method {method.name}")
+    check_class(options, method)
+    check_and_read(network, options)
+    return options
 
 
 def plan_sources(
@@ -53,11 +60,12 @@ def plan_sources(
     batch: int | None,
     max_pixels: int,
     resolution: Resolution,
-    options: Any,
+    options: Mapping[str, Any] | Params,
 ) -> Inverted:
     """Read the images, check all arguments of their inversion, and plan it. Raises BadInput.
 
-    `parts` are the maps, labels and tokens, from `read_extra`.
+    `parts` are the maps, labels and tokens, from `read_extra`; `options` are those of the method, or its complete
+    parameters.
     """
     chosen = METHODS.find(method)
     check_batch(batch)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.api import Model
-from sfumato.api.arguments import check_seeds, resolve
+from sfumato.api.arguments import check_seeds
+from sfumato.api.parameters import resolve_of
 from sfumato.api.words_of_diffusers import renamed
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
@@ -137,14 +138,7 @@ def resolved(setting: Setting, model: Model) -> Setting:
         if setting.method in PIPELINES:
             return replace(setting, params=_pipeline_params(setting, model))
         method = METHODS.find(setting.method)
-        params = resolve(
-            model.network,
-            method.params,
-            renamed(setting.params, "plan"),
-            stages=("invert", "edit"),
-            section=method.section,
-            what=f"method {method.name}",
-        )
+        params = resolve_of(model.network, method, renamed(setting.params, "plan"), f"method {method.name}")
         return replace(setting, params=asdict(params), files=_files(params))
     except BadInput as error:
         raise BadInput(f"row {setting.name!r}: {error}") from error

@@ -58,6 +58,49 @@ def default_model() -> DefaultModel:
     return DefaultModel(name, str(path))
 
 
+@dataclass(frozen=True)
+class LocalModel:
+    """What the defaults of options depend on (`sfumato.options.defaults.Tuned`), for a model that is not loaded.
+
+    Attributes:
+        name: name of the model, in the form of --model.
+        settings: content of the model folder's `sfumato.json`; {} for a single file.
+        takes_text: whether the model has a text encoder.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    takes_text: bool
+
+    def check(self, params: "type[Params]", section: str) -> None:
+        """Check the defaults for a method. Raises BadInput."""
+        from sfumato.api.settings import check_defaults
+
+        check_defaults(params, section, self.settings, self.name)
+
+
+def local_model(name: str, config: str | None = None) -> LocalModel | None:
+    """A model on this machine; None for a hub id, whose defaults are not known before it is loaded.
+
+    Args:
+        name: name of the model, in the form of --model.
+        config: folder with the configuration of a single file, or None.
+
+    Raises:
+        BadInput: there is no such model, or its index or its defaults cannot be read.
+    """
+    from sfumato.models.bundled import read_settings
+    from sfumato.models.index import read_index
+    from sfumato.models.names import is_single_file, place_of
+
+    place = place_of(name)
+    if place is None:
+        return None
+    if is_single_file(place):  # without a configuration of a published architecture, which has text encoders
+        return LocalModel(name, {}, config is None or read_index(Path(config).expanduser()).takes_text)
+    return LocalModel(name, read_settings(place), read_index(place).takes_text)
+
+
 def values_with(
     model: str, params: "type[Params]", section: str, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
@@ -73,44 +116,22 @@ def values_with(
         The values by option, and a description of their source: "defaults of emoji", or "defaults of the method" if the
         model has no defaults, is not on this machine, or cannot be read.
     """
-    from sfumato.options.defaults import GUIDANCE_SCALES, defaults_of, scaled_skip
+    from sfumato.options.defaults import completed
+    from sfumato.options.params import options_of
 
-    folder, tuned = _folder(model), {}
-    if folder is not None:
-        tuned = _settings(folder).get(section, {})
-    defaults = defaults_of(params, given, tuned)
-    if folder is not None and not _takes_text(folder):
-        defaults |= {name: 1.0 for name in GUIDANCE_SCALES if name in defaults}
-    values = scaled_skip(defaults | dict(given), defaults, given)
-    return values, f"defaults of {model}" if tuned else "defaults of the method"
+    found = _readable(model, params, section)
+    values = completed(params, section, given, found)
+    origin = f"defaults of {model}" if found.settings.get(section) else "defaults of the method"
+    return {name: getattr(values, name) for name in options_of(params)}, origin
 
 
-def _folder(model: str) -> Path | None:
-    from sfumato.models.names import place_of
-
+def _readable(model: str, params: "type[Params]", section: str) -> LocalModel:
+    """The model with its defaults for a method, or one without defaults if they are not known or cannot be used."""
     try:
-        place = place_of(model)
+        found = local_model(model)
+        if found is not None:
+            found.check(params, section)
+            return found
     except BadInput:
-        return None
-    return place if place is not None and place.is_dir() else None
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    from sfumato.models.bundled import read_settings
-
-    try:
-        return read_settings(folder)
-    except BadInput:
-        return {}
-
-
-def _takes_text(folder: Path) -> bool:
-    """Whether the index of a pipeline folder lists a text encoder."""
-    from sfumato.text_files import read_json
-
-    try:
-        index = read_json(folder / "model_index.json", "give a diffusers folder")
-    except BadInput:
-        return True
-    part = index.get("text_encoder") if isinstance(index, dict) else None
-    return isinstance(part, list) and any(part)
+        pass  # loading the model reports it
+    return LocalModel(model, {}, takes_text=True)

@@ -74,6 +74,16 @@ class Params:
         if steps is not None and skip is not None and skip >= steps:
             raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
 
+    @cached_property
+    def checked(self) -> bool:
+        """True, after `check`: it is made once for each object, whose values cannot change. Raises BadInput."""
+        self.check()
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the options only: a pickle or copy does not contain what was read from files or checked."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
     @property
     def files(self) -> Sequence[str]:
         """Paths of local files and folders in the options. Recipes contain their names and hashes instead."""

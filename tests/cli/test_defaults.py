@@ -206,10 +206,10 @@ def test_model_without_text_has_guidance_scale_one(tiny_ddpm_folder):
     assert (values["guidance_scale"], values["source_guidance_scale"]) == (1.0, 1.0)
 
 
-def test_negative_prompt_is_checked_with_the_defaults_of_the_model(folder):
+def test_negative_prompt_is_checked_with_the_defaults_of_the_model(folder, tiny_sd_folder):
     """Without them, the guidance scale of pullback is 1."""
     composed = Composed((METHODS.find("pullback"),), {}, {})
-    (folder / "tuned").mkdir()
+    shutil.copytree(tiny_sd_folder, "tuned")
     with pytest.raises(BadInput, match="no effect at guidance scale 1"):
         composed.check_negative("grey", "tuned")
     (folder / "tuned" / "sfumato.json").write_text('{"pullback": {"guidance_scale": 3}}')
