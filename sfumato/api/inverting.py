@@ -27,8 +27,8 @@ Planned = TypeVar("Planned", bound=Sources)
 
 
 def kind_of(method: Method, params: Params) -> InversionKind:
-    """Return the inversion that the parameters select, or the preferred one of a method without that option."""
-    return INVERSIONS.find(getattr(params, "inversion", method.inversion))
+    """Return the inversion that the parameters select (`Method.inversion_of`)."""
+    return INVERSIONS.find(method.inversion_of(params))
 
 
 def outlines(

@@ -80,25 +80,28 @@ class LocalModel:
 
 
 def local_model(name: str, config: str | None = None) -> LocalModel | None:
-    """A model on this machine; None for a hub id, whose defaults are not known before it is loaded.
+    """A model on this machine whose defaults are known before it is loaded.
 
     Args:
         name: name of the model, in the form of --model.
         config: folder with the configuration of a single file, or None.
 
-    Raises:
-        BadInput: there is no such model, or its index or its defaults cannot be read.
+    Returns:
+        The model; None for a hub id, and for a model that does not exist or cannot be read, which loading it reports.
     """
     from sfumato.models.bundled import read_settings
     from sfumato.models.index import read_index
     from sfumato.models.names import is_single_file, place_of
 
-    place = place_of(name)
-    if place is None:
+    try:
+        place = place_of(name)
+        if place is None:
+            return None
+        if is_single_file(place):  # without a configuration of a published architecture, which has text encoders
+            return LocalModel(name, {}, config is None or read_index(Path(config).expanduser()).takes_text)
+        return LocalModel(name, read_settings(place), read_index(place).takes_text)
+    except BadInput:
         return None
-    if is_single_file(place):  # without a configuration of a published architecture, which has text encoders
-        return LocalModel(name, {}, config is None or read_index(Path(config).expanduser()).takes_text)
-    return LocalModel(name, read_settings(place), read_index(place).takes_text)
 
 
 def values_with(
@@ -119,19 +122,11 @@ def values_with(
     from sfumato.options.defaults import completed
     from sfumato.options.params import options_of
 
-    found = _readable(model, params, section)
+    found = local_model(model) or LocalModel(model, {}, takes_text=True)
+    try:
+        found.check(params, section)
+    except BadInput:  # loading the model reports it
+        found = LocalModel(model, {}, found.takes_text)
     values = completed(params, section, given, found)
     origin = f"defaults of {model}" if found.settings.get(section) else "defaults of the method"
     return {name: getattr(values, name) for name in options_of(params)}, origin
-
-
-def _readable(model: str, params: "type[Params]", section: str) -> LocalModel:
-    """The model with its defaults for a method, or one without defaults if they are not known or cannot be used."""
-    try:
-        found = local_model(model)
-        if found is not None:
-            found.check(params, section)
-            return found
-    except BadInput:
-        pass  # loading the model reports it
-    return LocalModel(model, {}, takes_text=True)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.described import check_directions, load_directions, print_delta, print_directions, print_text_direction
-from sfumato.cli.flags import add_options, check_options, given_options, values_of
+from sfumato.cli.flags import add_options, given_options, values_of
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_image_and_notes, read_mask_of
 from sfumato.cli.model_flags import add_model, load_model, model_files
+from sfumato.cli.option_checks import check_options, chosen_params
 from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inputs, remarks, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
@@ -151,7 +152,7 @@ def apply(arguments: Namespace) -> None:
 
     check_directions(arguments.file)
     given = given_options(arguments, options_of(PullbackParams))
-    check_options(PullbackParams, given | {"directions": str(arguments.file)})
+    check_options(chosen_params(PullbackParams, given | {"directions": str(arguments.file)}))
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
     paths = output_paths(arguments.out, 1, size=image.size, keep=[*inputs, *model_files(arguments)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.api.region_arguments import check_words
 from sfumato.cli.auto import about, add_auto, check_auto, check_scoring, chosen, load_auto
-from sfumato.cli.composed import Composed, add_methods, composed
+from sfumato.cli.composed import Composed, composed
 from sfumato.cli.flags import add_seeds, typed, typed_all
 from sfumato.cli.given import Flags
 from sfumato.cli.hints import hints
@@ -24,6 +24,7 @@ from sfumato.cli.inputs import (
     read_mask_of,
     region_of,
 )
+from sfumato.cli.method_flags import add_methods
 from sfumato.cli.model_flags import Texts, add_model, load_model, model_files, plain_texts
 from sfumato.cli.outputs import add_no_recipe, output_paths, paths_in, remark, remarks, save_all
 from sfumato.cli.parser import CommandParser
@@ -154,7 +155,7 @@ def _checked(arguments: Namespace) -> _Request:
     check_words(region_of(arguments), *texts)
     check_auto(arguments, methods.first, methods.run, found.count)
     if found.inversion is None and arguments.auto is None:
-        methods.check_negative(arguments.negative_prompt, arguments.model)
+        methods.check_negative(arguments.negative_prompt)
     mask, notes = _mask(arguments, found)
     check_scoring(arguments, found.prompts[0])
     return _Request(methods, found, paths, mask, [*found.notes, *notes])
@@ -232,10 +233,7 @@ def _mask(arguments: Namespace, found: Sources) -> "tuple[Mask | None, list[str]
 
 def _planned(found: Sources, methods: Composed) -> dict[str, Any]:
     """Arguments of `Model.plan` other than the images, the prompts and the masks."""
-    names = methods.named() if methods.several else methods.first.name
-    return {"methods": names, "seed": found.seeds, "resolution": found.resolution, "tiles": found.tiles} | dict(
-        methods.run
-    )
+    return {"seed": found.seeds, "resolution": found.resolution, "tiles": found.tiles, **methods.planned()}
 
 
 def _of_recipes(result: "Result") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Flags that several commands share, and flags derived from the parameters of a method."""
 
-import os
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import Field
@@ -10,7 +9,6 @@ from sfumato.cli.defaults import default_model, values_with
 from sfumato.cli.parser import CommandParser, Switch, before_dashes, integer, real
 from sfumato.cli.report import shown
 from sfumato.errors import BadInput
-from sfumato.files import printable
 
 if TYPE_CHECKING:
     from sfumato.editing.registry import Method
@@ -113,47 +111,6 @@ def depended_on(params: type["Params"], words: Sequence[str]) -> dict[str, Any]:
 def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> dict[str, Any]:
     """The options that are given on the command line, with their values."""
     return {name: value for name in options if (value := getattr(arguments, name, None)) is not None}
-
-
-def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
-    """Check the ranges of values and the files, without torch; checks that depend on the model's defaults follow later.
-
-    Raises:
-        BadInput: a value is out of range, or a file does not exist or is of another kind; the message names the
-            parameter or the file.
-    """
-    chosen = chosen_params(params, given)
-    chosen.check()
-    for path in chosen.files:
-        if not os.path.exists(path):
-            raise BadInput(f"There is no file {printable(path)}: check the path.")
-    chosen.check_headers()
-
-
-def files_of(params: type["Params"], given: Mapping[str, Any]) -> list[str]:
-    """The files that options name, which a command must not overwrite.
-
-    Raises:
-        BadInput: an option cannot be read.
-    """
-    return list(chosen_params(params, given).files)
-
-
-def keeps_prompt(params: type["Params"], given: Mapping[str, Any]) -> bool:
-    """Whether an edit with these options of a method needs no target prompt."""
-    return chosen_params(params, given).keeps_prompt
-
-
-def chosen_params(params: type["Params"], given: Mapping[str, Any]) -> "Params":
-    """The parameters with the options that the user gave; the others are the defaults without a model."""
-    from sfumato.options.defaults import defaults_of
-    from sfumato.options.params import options_of
-
-    options = options_of(params)
-    # skip must be less than steps. If only one of them is given, the default of the other must not cause an error.
-    generous = {"steps": options["steps"].metadata["range"].high} if "steps" in options else {}
-    generous |= {"skip": 0} if "skip" in options else {}
-    return params(**defaults_of(params, given, {}) | generous | dict(given))
 
 
 def typed_all(words: Sequence[str], flag: str) -> list[str]:

@@ -5,23 +5,21 @@ from collections.abc import Sequence
 from functools import partial
 
 from sfumato.api.prompts import check_used, uses_negative
-from sfumato.cli.composed import add_edit_options, edit_options
 from sfumato.cli.defaults import default_model, values_with
 from sfumato.cli.flags import (
     add_options,
     add_seeds,
     check_distinct,
-    check_options,
-    chosen_params,
     depended_on,
-    files_of,
     given_options,
     seeds_of,
     typed,
     typed_all,
 )
 from sfumato.cli.hints import hints
+from sfumato.cli.method_flags import add_edit_options, edit_options
 from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
+from sfumato.cli.option_checks import check_options, chosen_params
 from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, remarks
 from sfumato.cli.parser import CommandParser, size
 from sfumato.cli.report import print_json
@@ -69,19 +67,18 @@ def run(arguments: Namespace) -> None:
     from sfumato.options.params import options_of
 
     given = given_options(arguments, options_of(GenerateParams))
-    check_options(GenerateParams, given)
+    check_options(chosen_params(GenerateParams, given))
     own = edit_options(arguments, [METHODS.find(name) for name in arguments.method])
-    for name, options in own.items():
-        check_options(METHODS.find(name).params, options)
-    defaults, _ = values_with(arguments.model, GenerateParams, "generate", given)
     acting = [chosen_params(METHODS.find(name).params, options) for name, options in own.items()]
+    for each in acting:
+        check_options(each)
+    defaults, _ = values_with(arguments.model, GenerateParams, "generate", given)
     scale = given.get("guidance_scale", defaults["guidance_scale"])
     check_used(arguments.negative_prompt, partial(uses_negative, acting), [scale])
     seeds = seeds_of(arguments)
     check_distinct(seeds)
     pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds]
-    keep = [path for name, options in own.items() for path in files_of(METHODS.find(name).params, options)]
-    keep += model_files(arguments)
+    keep = [*(path for each in acting for path in each.files), *model_files(arguments)]
     paths = output_paths(arguments.out, len(pairs), size=arguments.size, keep=keep)
     model = load_model(
         arguments,

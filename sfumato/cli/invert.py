@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.composed import options_elsewhere
 from sfumato.cli.edit import DEFAULT_METHOD
-from sfumato.cli.flags import add_options, check_options, files_of, given_options, typed, values_of
+from sfumato.cli.flags import add_options, given_options, typed, values_of
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, add_resolution, check_resolution, read_image_and_notes
+from sfumato.cli.method_flags import options_elsewhere
 from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
+from sfumato.cli.option_checks import check_options, chosen_params
 from sfumato.cli.outputs import refuse_inputs, remarks
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, say
@@ -60,10 +61,11 @@ def run(arguments: Namespace) -> None:
 
     method = METHODS.find(arguments.method)
     given = given_options(arguments, options_of(method.params, "invert"))
-    check_options(method.params, given)
+    chosen = chosen_params(method.params, given)
+    check_options(chosen)
     check_resolution(arguments)
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels, restores=False)
-    _check_out(arguments.out, [arguments.image, *files_of(method.params, given), *model_files(arguments)])
+    _check_out(arguments.out, [arguments.image, *chosen.files, *model_files(arguments)])
     notes += remarks(_left_out(arguments.out, image))
     texts = Texts("source prompt (--from)", [arguments.source], empty=not method.params.needs_text)
     model = load_model(arguments, texts)

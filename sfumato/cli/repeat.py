@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.composed import edits_of, run_of
 from sfumato.cli.defaults import default_model
 from sfumato.cli.flags import flag_of
 from sfumato.cli.given import Flags, typed_flags
+from sfumato.cli.method_flags import edits_of, run_of
 from sfumato.cli.outputs import remark
 from sfumato.cli.recipe_files import absent, file_of, mask_flags
 from sfumato.cli.recipe_options import option_flags

@@ -4,9 +4,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from sfumato.cli.flags import add_options, check_options, files_of, given_options, values_of
+from sfumato.cli.flags import add_options, given_options, values_of
 from sfumato.cli.inputs import add_max_pixels, read_image_and_notes
 from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
+from sfumato.cli.option_checks import check_options, chosen_params
 from sfumato.cli.outputs import add_out, output_paths, remarks, save_all
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json
@@ -61,9 +62,10 @@ def run(arguments: Namespace) -> None:
         given["parasol"] = arguments.model
     if not any(given.get(name) for name in ("style", "style_text", "content", "content_text")):
         raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
-    check_options(method.params, given)
+    chosen = chosen_params(method.params, given)
+    check_options(chosen)
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
-    keep = [arguments.image, *files_of(method.params, given), *model_files(arguments)]
+    keep = [arguments.image, *chosen.files, *model_files(arguments)]
     paths = output_paths(arguments.out, 1, size=image.size, keep=keep)
     model = load_model(arguments, Texts("source prompt (--from)", [arguments.source]))
     plan = model.plan(image, arguments.source, "", methods=METHOD, seed=arguments.seed or 0, **given)

@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.api.region_arguments import check_words
-from sfumato.cli.composed import options_elsewhere
 from sfumato.cli.edit import DEFAULT_METHOD
 from sfumato.cli.flags import (
     add_options,
-    check_options,
-    files_of,
     flag_of,
     given_options,
-    keeps_prompt,
     typed,
     values_of,
 )
@@ -32,8 +28,10 @@ from sfumato.cli.inputs import (
     read_mask_of,
     region_of,
 )
+from sfumato.cli.method_flags import options_elsewhere
 from sfumato.cli.metrics import add_evaluator, check_model_evaluator, shown_score
 from sfumato.cli.model_flags import Texts, add_model, check_early, load_model, model_files, plain_texts
+from sfumato.cli.option_checks import check_options, chosen_params
 from sfumato.cli.outputs import add_no_recipe, remark, remarks
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.progress import progress
@@ -106,21 +104,21 @@ def run(arguments: Namespace) -> None:
     fixed = given_options(arguments, options_of(method.params))
     grid = parse_grid(arguments.grid, method)
     points = grid_points(grid)
-    for point in points:
-        check_options(method.params, fixed | point)
+    swept = [chosen_params(method.params, fixed | point) for point in points]
+    for each in swept:
+        check_options(each)
     texts = [plain_texts(arguments, [each]) for each in (arguments.source, arguments.target)]
     check_words(region_of(arguments), *texts)
     check_resolution(arguments)
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     mask, more = read_mask_of(arguments, image.size)
     folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
-    files = [path for point in points for path in files_of(method.params, fixed | point)]
+    files = [path for each in swept for path in each.files]
     folder.check([*inputs(arguments), *model_files(arguments), *dict.fromkeys(files)])
-    kept = all(keeps_prompt(method.params, fixed | point) for point in points)
     check_early(
         arguments,
         Texts("source prompt (--from)", [arguments.source], empty=not method.params.needs_text),
-        Texts("target prompt (--to)", [arguments.target], empty=kept),
+        Texts("target prompt (--to)", [arguments.target], empty=all(each.keeps_prompt for each in swept)),
     )
     check_model_evaluator(arguments)
     front = _front(arguments)

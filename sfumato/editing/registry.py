@@ -65,6 +65,10 @@ class Method:
     handles: tuple[str, ...] = ()
     generates: bool = False
 
+    def inversion_of(self, params: Params) -> str:
+        """Return the name of the inversion that parameters of the method select; the preferred one without a choice."""
+        return str(getattr(params, "inversion", self.inversion))
+
     def check_accepts(self, inversion: str) -> None:
         """Check that the method can be combined with an inversion.
 

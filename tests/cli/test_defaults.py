@@ -3,11 +3,12 @@
 import json
 import re
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from sfumato.cli.composed import Composed
+from sfumato.cli.composed import composed
 from sfumato.cli.defaults import config_folder, values_with
 from sfumato.editing.registry import METHODS
 from sfumato.errors import BadInput
@@ -208,10 +209,32 @@ def test_model_without_text_has_guidance_scale_one(tiny_ddpm_folder):
 
 def test_negative_prompt_is_checked_with_the_defaults_of_the_model(folder, tiny_sd_folder):
     """Without them, the guidance scale of pullback is 1."""
-    composed = Composed((METHODS.find("pullback"),), {}, {})
+
+    def methods(model):
+        return composed(Namespace(images=["photo.png"], model=model, config=None), ["pullback"])
+
     shutil.copytree(tiny_sd_folder, "tuned")
     with pytest.raises(BadInput, match="no effect at guidance scale 1"):
-        composed.check_negative("grey", "tuned")
+        methods("tuned").check_negative("grey")
     (folder / "tuned" / "sfumato.json").write_text('{"pullback": {"guidance_scale": 3}}')
-    composed.check_negative("grey", "tuned")
-    composed.check_negative("grey", "org/name")  # a hub id, whose defaults are not known
+    methods("tuned").check_negative("grey")
+    methods("org/name").check_negative("grey")  # a hub id, whose defaults are not known
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"edit": {"steps": 0}}, "sfumato.json of model, edit: steps must be between 1 and 1000, not 0"),
+        ({"edit": {"steps": "many"}}, "sfumato.json of model, edit: steps must be"),
+        ({"edit": {"after": 3}}, "sfumato.json of model, edit: 'after' must be a JSON object"),
+        ({"diffuseit": {"vit_folder": "."}}, "sfumato.json of model, diffuseit: vit_folder is the path of a file"),
+    ],
+)
+def test_invalid_defaults_of_the_model_are_refused_early(sfumato, model, settings, complaint, monkeypatch):
+    """Before their values are used; `--help` shows the defaults of the method then."""
+    Path(model, "sfumato.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("sfumato.load", None)
+    (section,) = settings
+    words = ("--model", model, "--method", "edit-friendly" if section == "edit" else section)
+    assert complaint in sfumato(*EDIT, *words).refused()
+    assert "(defaults of the method)" in sfumato("edit", "--help", *words).out

@@ -1,5 +1,6 @@
 """`sfumato edit`, `invert` and `recipe`, on tiny models."""
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato import text_files
+from sfumato import load, text_files
 from sfumato.images import read
 from sfumato.images.recipe import read_recipe
 from sfumato.inversion import Inversion
 from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models import conditioning
+from sfumato.options.params import Params
 
 FAST = ("--steps", 6, "--skip", 1)
 
@@ -312,7 +314,7 @@ def test_an_inversion_is_read_once(sfumato, tiny_sd_folder, monkeypatch, tiles):
 
 
 def test_everything_is_read_encoded_and_checked_once(sfumato, tiny_sd_folder, monkeypatch):
-    """The values of the options are checked before a model is loaded, then once more with the defaults of the model."""
+    """The values of the options are checked, with the defaults of the model, before it is loaded."""
     Image.new("L", (30, 22), 255).save("mask.png")
     model = Path(shutil.copytree(tiny_sd_folder, "model"))
     (model / "sfumato.json").write_text('{"edit": {"steps": 7}}')
@@ -339,7 +341,48 @@ def test_everything_is_read_encoded_and_checked_once(sfumato, tiny_sd_folder, mo
     assert files.keys() >= {Path("sfumato.json"), Path("model_index.json")}
     assert set(files.values()) == {1}
     rest = {name: n for name, n in counts.items() if name not in files}
-    assert rest == {"photo.png": 1, "mask.png": 1, "red apple": 1, "green apple": 1, "flat": 1, "": 1, "check": 2}
+    assert rest == {"photo.png": 1, "mask.png": 1, "red apple": 1, "green apple": 1, "flat": 1, "": 1, "check": 1}
+
+
+BOTH = ("--method", "prompt-to-prompt", "--method", "pix2pix-zero")
+
+
+@pytest.mark.parametrize(
+    ("words", "classes"),
+    [
+        (("--guidance", 3, "--source-guidance", 2), ["EditFriendlyParams"]),
+        (("--method", "prompt-to-prompt", "--blend", "cat", "--skip", 0), ["PromptToPromptParams"]),
+        (BOTH, ["PromptToPromptParams", "Pix2PixZeroParams"]),
+        ((*BOTH, "--inversion", "ddim", "--guidance", 3, "--pix2pix-zero.scale", 0.5, "--skip", 0),
+         ["PromptToPromptParams", "Pix2PixZeroParams"]),
+    ],
+)  # fmt: skip
+def test_options_of_every_method_are_checked_once(sfumato, tiny_sd_folder, monkeypatch, words, classes):
+    checked, check = [], Params.check
+    monkeypatch.setattr(Params, "check", lambda params: checked.append(type(params).__name__) or check(params))
+    prompts = ("--from", "red cat", "--to", "green cat")
+    run = sfumato("edit", "photo.png", *prompts, "-o", "out.png", "--model", tiny_sd_folder, "--steps", 3, *words)
+    assert run.code == 0, run.err
+    assert checked == classes
+
+
+@pytest.mark.parametrize("inversion", ["edit-friendly", "ddim"])
+def test_command_equals_a_call_with_options(sfumato, tiny_sd_folder, inversion):
+    """The command gives complete parameters, with the defaults of the model for each inversion."""
+    model = Path(shutil.copytree(tiny_sd_folder, "model"))
+    tuned = {"skip": 2, "guidance_scale": 4.0, "after": {"ddim": {"steps": 6, "skip": 1, "guidance_scale": 3.0}}}
+    settings = {"prompt-to-prompt": {"steps": 8, **tuned}, "pix2pix-zero": {"guidance_scale": 9.0}}
+    (model / "sfumato.json").write_text(json.dumps(settings))
+    words = ("--from", "red cat", "--to", "green cat", "--model", "model", *BOTH, "--inversion", inversion)
+    run = sfumato("edit", "photo.png", *words, "-o", "out.png", "--pix2pix-zero.scale", 0.5)
+    assert run.code == 0, run.err
+    methods = ["prompt-to-prompt", ("pix2pix-zero", {"scale": 0.5})]
+    plan = load("model").plan("photo.png", "red cat", "green cat", methods=methods, inversion=inversion)
+    result = plan.run().result
+    result.save("call.png")
+    assert (pixels("out.png") == pixels("call.png")).all()
+    assert read_recipe("out.png") == read_recipe("call.png")
+    assert read_recipe("out.png")["skip"] == (2 if inversion == "edit-friendly" else 1)
 
 
 def test_incompatible_methods_are_rejected(sfumato, tiny_sd_folder):

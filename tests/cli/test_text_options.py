@@ -3,7 +3,8 @@
 import pytest
 
 from sfumato.cli.commands import parse
-from sfumato.cli.flags import check_options, given_options
+from sfumato.cli.flags import given_options
+from sfumato.cli.option_checks import check_options, chosen_params
 from sfumato.errors import BadInput
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
 from sfumato.options.params import options_of
@@ -39,7 +40,7 @@ def test_choices_are_in_the_help(capsys):
 
 
 def test_invalid_option_values_are_rejected():
-    check_options(PromptToPromptParams, given("--inversion", "ddim", "--refine", "3"))
+    check_options(chosen_params(PromptToPromptParams, given("--inversion", "ddim", "--refine", "3")))
     for words, message in {
         ("--inversion", "null"): "inversion must be one of",
         ("--inversion", "ddim", "--eta", "1"): "eta must be 0",
@@ -48,4 +49,4 @@ def test_invalid_option_values_are_rejected():
         ("--self-tokens", "99999"): "self_tokens must be an integer|self_tokens must be between",
     }.items():
         with pytest.raises(BadInput, match=message):
-            check_options(PromptToPromptParams, given(*words))
+            check_options(chosen_params(PromptToPromptParams, given(*words)))

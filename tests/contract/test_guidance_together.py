@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sfumato.api import load
-from sfumato.api.composition import compose
+from sfumato.api.composing import compose
 from sfumato.changes import move
 from sfumato.core.guidance import classifier_free
 from sfumato.editing.job import Job
