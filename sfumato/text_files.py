@@ -5,14 +5,11 @@ The size of every file is limited. Values from JSON and TOML have a limited nest
 contain but UTF-8 cannot encode). The values can therefore be hashed, written again and converted to floats without
 further checks.
 
-Small files are not read again while they are unchanged: a command reads the settings of a model before it imports
-torch, and the model is then loaded with the same content.
+Small files are not read again while they are unchanged (`sfumato.kept_files`).
 """
 
 import json
-import os
 import re
-import time
 import tomllib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,6 +17,7 @@ from typing import Any
 from sfumato.downloads import HEAD, mistaken
 from sfumato.errors import BadInput
 from sfumato.files import Named, printable
+from sfumato.kept_files import KeptFiles, version_of
 from sfumato.regular_files import open_regular, read_bytes, reason
 
 MAX_BYTES = 16 << 20
@@ -29,11 +27,7 @@ MAX_DEPTH = 64
 _MAX_BITS = 332  # 100 decimal digits
 _KEPT_FILES, _KEPT_BYTES = 16, 1 << 16
 """Number and largest size of the files whose content is kept in memory."""
-SETTLED = 3.0
-"""Seconds since the last change of a file after which its content is kept. The times of files have a resolution of
-milliseconds (on FAT two seconds), so that a second change right after the first may not change them."""
-_kept: dict[tuple[int, ...], bytes] = {}
-"""Contents of small files by their `_version`, the oldest first."""
+_kept = KeptFiles[bytes](_KEPT_FILES)
 
 _LONE = re.compile("[\ud800-\udfff]")
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
@@ -58,33 +52,15 @@ def read_text(path: Named, give: str, limit: int = MAX_BYTES) -> str:
 
 def _read(path: Named, give: str, limit: int) -> bytes:
     """All bytes of a file, from memory if they are kept. Raises BadInput as `read_text`, except for UTF-8."""
-    version = _version(path)
-    content = _kept.get(version, b"") if version is not None else b""
-    if not content or len(content) > limit:
+    version = version_of(path)
+    content = _kept.find(version)
+    if content is None or len(content) > limit:
         content = read_bytes(path, give, limit)
-        if version is not None and len(content) <= _KEPT_BYTES:
-            _keep(version, content)
+        if len(content) <= _KEPT_BYTES:
+            _kept.keep(version, content)
     if problem := mistaken(content[:HEAD], len(content)):
         raise BadInput(f"{printable(path)} {problem}.")
     return content
-
-
-def _version(path: Named) -> tuple[int, ...] | None:
-    """Identity, size and times of a file, which differ after a change; None if it is too new or cannot be examined."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None  # reading it raises BadInput
-    if time.time() - max(found.st_mtime, found.st_ctime) < SETTLED:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _keep(version: tuple[int, ...], content: bytes) -> None:
-    """Keep the content of a file, and drop the oldest ones."""
-    _kept[version] = content
-    for oldest in list(_kept)[:-_KEPT_FILES]:
-        _kept.pop(oldest, None)
 
 
 def read_json(path: Named, give: str, limit: int = MAX_BYTES, *, lone_surrogates: bool = False) -> Any:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from sfumato.errors import BadInput, first_line
 from sfumato.files import printable
+from sfumato.kept_files import KeptFiles, version_of
 from sfumato.networks.places import GIVE, has, model_file
 from sfumato.safetensors_files import check_header
 from sfumato.text_files import read_json
@@ -22,6 +23,7 @@ MAX_FILES = 1000
 #: In sparse files above this size, at least one byte in 16 must be stored on the disk.
 _LARGE, _HOLES = 64 << 20, 16
 _SHARD = re.compile(r"\w[\w.-]*\.safetensors", re.ASCII)
+_kept = KeptFiles[dict[str, tuple[int, ...]]](16)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -80,10 +82,22 @@ def single_file_weights(path: Path) -> Weights:
 def read_shapes(path: Path, root: Path) -> dict[str, tuple[int, ...]]:
     """Read the shape of every tensor in a safetensors file, by name; the tensors are not loaded.
 
+    The header is read and checked once while the file is unchanged (`sfumato.kept_files`).
+
     Raises:
         BadInput: this is not a regular file, a link leads out of `root`, or the header is invalid.
     """
     model_file(path, root)
+    version = version_of(path)
+    shapes = _kept.find(version)
+    if shapes is None:
+        shapes = _shapes(path)
+        _kept.keep(version, shapes)
+    return dict(shapes)
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read and check the header. Raises BadInput."""
     check_header(path, GIVE)
     _check_holes(path)
     try:

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato import load, text_files
+from sfumato import kept_files, load, text_files
 from sfumato.images import read
 from sfumato.images.recipe import read_recipe
 from sfumato.inversion import Inversion
 from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models import conditioning
+from sfumato.networks import weights
 from sfumato.options.params import Params
 
 FAST = ("--steps", 6, "--skip", 1)
@@ -318,7 +319,7 @@ def test_everything_is_read_encoded_and_checked_once(sfumato, tiny_sd_folder, mo
     Image.new("L", (30, 22), 255).save("mask.png")
     model = Path(shutil.copytree(tiny_sd_folder, "model"))
     (model / "sfumato.json").write_text('{"edit": {"steps": 7}}')
-    monkeypatch.setattr(text_files, "SETTLED", 0)  # the file is new
+    monkeypatch.setattr(kept_files, "SETTLED", 0)  # the files are new
     counts = Counter()
 
     def count(target, name, key):
@@ -333,12 +334,14 @@ def test_everything_is_read_encoded_and_checked_once(sfumato, tiny_sd_folder, mo
     count(read, "_file", lambda source: [Path(source).name])
     count(text_files, "read_bytes", lambda path, *_: [Path(path).resolve().relative_to(model.resolve())])
     count(conditioning, "encode", lambda text_encoders, prompts: prompts)
+    count(weights, "check_header", lambda path, *_: [path.resolve().relative_to(model.resolve())])
     count(EditFriendlyParams, "check", lambda params: ["check"])
     words = ("--from", "red apple", "--to", "green apple", "--mask", "mask.png", "--negative-prompt", "flat")
     run = sfumato("edit", "photo.png", *words, "-o", "out.png", "--model", model, "--skip", 1, "--json")
     assert run.json["parameters"]["steps"] == 7, run.err
     files = {name: n for name, n in counts.items() if isinstance(name, Path)}
-    assert files.keys() >= {Path("sfumato.json"), Path("model_index.json")}
+    names = ("sfumato.json", "model_index.json", "unet/diffusion_pytorch_model.safetensors")
+    assert files.keys() >= set(map(Path, names))
     assert set(files.values()) == {1}
     rest = {name: n for name, n in counts.items() if name not in files}
     assert rest == {"photo.png": 1, "mask.png": 1, "red apple": 1, "green apple": 1, "flat": 1, "": 1, "check": 1}

@@ -151,7 +151,7 @@ def test_model_without_text_refuses_methods_and_guidance_that_need_it(models):
 def test_parameters_are_checked_once_and_copies_again(monkeypatch):
     checked, check = [], Params.check
     monkeypatch.setattr(Params, "check", lambda params: checked.append(params) or check(params))
-    params = ColourParams()
+    params = EditFriendlyParams()
     assert params.checked
     assert params.checked
     assert checked == [params]

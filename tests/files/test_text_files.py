@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from sfumato import text_files
+from sfumato import kept_files, text_files
 from sfumato.errors import BadInput
+from sfumato.kept_files import KeptFiles
 from sfumato.text_files import read_json
 
 GIVE = "give a JSON file"
@@ -16,14 +17,14 @@ def reads(monkeypatch):
     """The paths of the files that are opened, and no contents from earlier tests."""
     opened, read_bytes = [], text_files.read_bytes
     monkeypatch.setattr(text_files, "read_bytes", lambda path, *rest: opened.append(path) or read_bytes(path, *rest))
-    monkeypatch.setattr(text_files, "_kept", {})
+    monkeypatch.setattr(text_files, "_kept", KeptFiles(16))
     return opened
 
 
 @pytest.fixture
 def settled(monkeypatch):
     """Treat files as unchanged for long enough right after they were written."""
-    monkeypatch.setattr(text_files, "SETTLED", 0)
+    monkeypatch.setattr(kept_files, "SETTLED", 0)
 
 
 def test_unchanged_file_is_read_once(tmp_path, reads, settled):
