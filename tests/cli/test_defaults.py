@@ -238,3 +238,11 @@ def test_invalid_defaults_of_the_model_are_refused_early(sfumato, model, setting
     words = ("--model", model, "--method", "edit-friendly" if section == "edit" else section)
     assert complaint in sfumato(*EDIT, *words).refused()
     assert "(defaults of the method)" in sfumato("edit", "--help", *words).out
+
+
+def test_values_are_checked_with_the_defaults_of_the_model_before_it_is_loaded(sfumato, model, monkeypatch):
+    monkeypatch.setattr("sfumato.load", None)
+    words = (*EDIT, "--method", "prompt-to-prompt", "--method", "colour", "--skip", 8)
+    assert (
+        "skip must be between 0 and 7, one less than the 8 steps, not 8" in sfumato(*words, "--model", model).refused()
+    )
