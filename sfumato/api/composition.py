@@ -111,8 +111,8 @@ class Composition:
             BadInput: as `Params.check_run`.
         """
         for method, params in self.methods:
-            uses_target = params.reads_target or method.under_source or not self.under_source
-            check_run(network, params, sizes, sources, targets if uses_target else sources)
+            read = targets if method.reads_target(params, self.under_source) else sources
+            check_run(network, params, sizes, sources, read)
 
     def of(self, job: Job) -> list[Shift]:
         """Create all shifts for a batch of edits, in order; shifts with `Shift.keeps_source` are last.

@@ -1,10 +1,9 @@
 """The arguments that restrict an edit to an automatic region. This module does not import torch."""
 
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sfumato.errors import BadInput
+from sfumato.options.prompt_words import NamedWord
 
 WORDS, DIFFERENCE = 0.3, 1.5
 """Default thresholds: fraction of the range of word maps (Prompt-to-Prompt), multiple of the mean (DiffEdit)."""
@@ -23,6 +22,10 @@ class Region:
 
     words: tuple[str, ...]
     threshold: float
+
+    def named_words(self) -> list[NamedWord]:
+        """Return the words, for a check without a tokenizer."""
+        return [NamedWord("mask_words", word, "either") for word in self.words]
 
 
 def region(words: str, difference: bool, threshold: float | None) -> Region | None:
@@ -55,33 +58,3 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
     if isinstance(chosen, bool) or not isinstance(chosen, int | float) or not 0 < chosen < high:
         raise BadInput(f"mask_threshold must be above 0 and below {high:g}, not {threshold!r}.")
     return Region(named, float(chosen))
-
-
-def check_words(wanted: Region | None, sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Check, without a tokenizer, that the source or the target prompt contains the letters of every word of a region.
-
-    `sfumato.api.automatic_masks.check_region` later compares whole words, which needs the tokenizer of the model.
-
-    Args:
-        wanted: definition of the region; None for none.
-        sources: source prompts without prompt weights, one or one per image.
-        targets: target prompts without prompt weights, one or one per image.
-
-    Raises:
-        BadInput: a word is in neither prompt of an image.
-    """
-    if wanted is None:
-        return
-    for n in range(max(len(sources), len(targets))):
-        source, target = sources[n % len(sources)], targets[n % len(targets)]
-        for word in wanted.words:
-            if _letters(word) not in _letters(source) and _letters(word) not in _letters(target):
-                raise BadInput(
-                    f'The word "{word}" of mask_words is in neither prompt: give words of the source prompt '
-                    f'"{source:.80}" or of the target prompt "{target:.80}".'
-                )
-
-
-def _letters(text: str) -> str:
-    """A text without white space and case."""
-    return "".join(unicodedata.normalize("NFKC", text).split()).casefold()

@@ -80,6 +80,19 @@ class Composed:
         """The files that options of the methods name. Raises BadInput for options that cannot be read."""
         return [path for params in self.params for path in params.files]
 
+    def check_words(self, sources: Sequence[str], targets: Sequence[str]) -> None:
+        """Check that the prompts contain the words of the options; see `sfumato.options.prompt_words`.
+
+        Raises:
+            BadInput: a prompt lacks a word.
+        """
+        from sfumato.options.prompt_words import check_named
+
+        under_source = any(method.under_source for method in self.methods)
+        for method, params in zip(self.methods, self.params, strict=True):
+            read = targets if method.reads_target(params, under_source) else sources
+            check_named(params.named_words, sources, read)
+
     def check_negative(self, negative_prompt: str) -> None:
         """Check that a negative prompt has an effect, if the parameters are complete.
 

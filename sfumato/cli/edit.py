@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.api.region_arguments import check_words
 from sfumato.cli.auto import about, add_auto, check_auto, check_scoring, chosen, load_auto
 from sfumato.cli.composed import Composed, composed
 from sfumato.cli.flags import add_seeds, typed, typed_all
@@ -17,12 +16,12 @@ from sfumato.cli.inputs import (
     add_max_pixels,
     add_no_mask,
     add_resolution,
+    check_region_words,
     check_resolution,
     is_inversion,
     limit_of,
     masks_of,
     read_mask_of,
-    region_of,
 )
 from sfumato.cli.method_flags import add_methods
 from sfumato.cli.model_flags import Texts, add_model, load_model, model_files, plain_texts
@@ -152,7 +151,8 @@ def _checked(arguments: Namespace) -> _Request:
     methods.check()
     check_resolution(arguments)
     texts = [plain_texts(arguments, each) for each in (found.prompts, found.targets)]
-    check_words(region_of(arguments), *texts)
+    check_region_words(arguments, *texts)
+    methods.check_words(*texts)
     check_auto(arguments, methods.first, methods.run, found.count)
     if found.inversion is None and arguments.auto is None:
         methods.check_negative(arguments.negative_prompt)

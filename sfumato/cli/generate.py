@@ -18,7 +18,7 @@ from sfumato.cli.flags import (
 )
 from sfumato.cli.hints import hints
 from sfumato.cli.method_flags import add_edit_options, edit_options
-from sfumato.cli.model_flags import Texts, add_model, load_model, model_files
+from sfumato.cli.model_flags import Texts, add_model, load_model, model_files, plain_texts
 from sfumato.cli.option_checks import check_options, chosen_params
 from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, remarks
 from sfumato.cli.parser import CommandParser, size
@@ -65,13 +65,16 @@ def run(arguments: Namespace) -> None:
     from sfumato.editing.generate import GenerateParams
     from sfumato.editing.registry import METHODS
     from sfumato.options.params import options_of
+    from sfumato.options.prompt_words import check_named
 
     given = given_options(arguments, options_of(GenerateParams))
     check_options(chosen_params(GenerateParams, given))
     own = edit_options(arguments, [METHODS.find(name) for name in arguments.method])
     acting = [chosen_params(METHODS.find(name).params, options) for name, options in own.items()]
+    texts = plain_texts(arguments, arguments.prompts or [""])
     for each in acting:
         check_options(each)
+        check_named(each.named_words, texts, texts)
     defaults, _ = values_with(arguments.model, GenerateParams, "generate", given)
     scale = given.get("guidance_scale", defaults["guidance_scale"])
     check_used(arguments.negative_prompt, partial(uses_negative, acting), [scale])

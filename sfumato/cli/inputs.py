@@ -16,7 +16,6 @@ from sfumato.images.limits import LARGEST_SIDE, MAX_PIXELS
 from sfumato.regular_files import check_regular
 
 if TYPE_CHECKING:
-    from sfumato.api.region_arguments import Region
     from sfumato.images import LoadedImage, Mask
 
 
@@ -105,11 +104,18 @@ def masks_of(arguments: Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("mask", "mask_words", "mask_difference", "mask_threshold")}
 
 
-def region_of(arguments: Namespace) -> "Region | None":
-    """The region that --mask-words or --mask-difference selects, or None. Raises BadInput."""
-    from sfumato.api.region_arguments import region
+def check_region_words(arguments: Namespace, sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Check --mask-words and --mask-difference, and that the prompts contain the words.
 
-    return region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
+    Raises:
+        BadInput: the flags contradict each other, or neither prompt of an image contains a word.
+    """
+    from sfumato.api.region_arguments import region
+    from sfumato.options.prompt_words import check_named
+
+    chosen = region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
+    if chosen is not None:
+        check_named(chosen.named_words(), sources, targets)
 
 
 def check_mask_flags(arguments: Namespace) -> None:

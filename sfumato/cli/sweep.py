@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.api.region_arguments import check_words
 from sfumato.cli.edit import DEFAULT_METHOD
 from sfumato.cli.flags import (
     add_options,
@@ -20,13 +19,13 @@ from sfumato.cli.inputs import (
     add_masks,
     add_max_pixels,
     add_resolution,
+    check_region_words,
     check_resolution,
     inputs,
     is_inversion,
     masks_of,
     read_image_and_notes,
     read_mask_of,
-    region_of,
 )
 from sfumato.cli.method_flags import options_elsewhere
 from sfumato.cli.metrics import add_evaluator, check_model_evaluator, shown_score
@@ -97,6 +96,7 @@ def run(arguments: Namespace) -> None:
     from sfumato.api.grid import grid_points
     from sfumato.editing.registry import METHODS
     from sfumato.options.params import options_of
+    from sfumato.options.prompt_words import check_named
 
     if is_inversion(arguments.image):
         raise BadInput(f"{arguments.image}: a sweep makes its own inversions: give the image, not an inversion.")
@@ -108,7 +108,9 @@ def run(arguments: Namespace) -> None:
     for each in swept:
         check_options(each)
     texts = [plain_texts(arguments, [each]) for each in (arguments.source, arguments.target)]
-    check_words(region_of(arguments), *texts)
+    check_region_words(arguments, *texts)
+    for each in swept:
+        check_named(each.named_words, *texts)
     check_resolution(arguments)
     image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     mask, more = read_mask_of(arguments, image.size)

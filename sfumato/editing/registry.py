@@ -69,6 +69,15 @@ class Method:
         """Return the name of the inversion that parameters of the method select; the preferred one without a choice."""
         return str(getattr(params, "inversion", self.inversion))
 
+    def reads_target(self, params: Params, under_source: bool) -> bool:
+        """Return whether the method reads the target prompt instead of the source prompt in a run.
+
+        Args:
+            params: its parameters.
+            under_source: whether the run is conditioned on the source prompt.
+        """
+        return params.reads_target or self.under_source or not under_source
+
     def check_accepts(self, inversion: str) -> None:
         """Check that the method can be combined with an inversion.
 

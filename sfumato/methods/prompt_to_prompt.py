@@ -28,6 +28,7 @@ from sfumato.errors import BadInput
 from sfumato.options.inversions import EVERY, InversionParams
 from sfumato.options.option import option
 from sfumato.options.params import PromptPair
+from sfumato.options.prompt_words import NamedWord
 
 if TYPE_CHECKING:
     from sfumato.core.shift import Shift
@@ -118,6 +119,12 @@ class PromptToPromptParams(InversionParams):
     def blended(self) -> list[str]:
         """Parse the words of local blend. Raises BadInput for an empty word."""
         return _parts(self.blend)
+
+    @property
+    def named_words(self) -> Sequence[NamedWord]:
+        """The words of `reweight` and `blend`."""
+        weighted = [NamedWord("reweight", word, "target") for word in self.weights()]
+        return weighted + [NamedWord("blend", word, "either") for word in self.blended()]
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
         """Note options that differ from their defaults and belong to a part of the method that is off."""

@@ -59,9 +59,9 @@ def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> l
     """Return the terms of position, size and shape of changed objects, and of the shape of all other words."""
     from sfumato.shifts.energy.box import Box
     from sfumato.shifts.energy.centroid import Centroid
-    from sfumato.shifts.energy.maps import Warp
     from sfumato.shifts.energy.shape import Shape
     from sfumato.shifts.energy.size import Size
+    from sfumato.shifts.energy.warp import Warp
 
     def complete(word: Word, warp: Warp, place: Word | None = None) -> list[tuple[Term, float]]:
         return [

@@ -12,6 +12,7 @@ from sfumato.options.inversions import InversionParams
 from sfumato.options.objects import weights_at
 from sfumato.options.option import option
 from sfumato.options.params import PromptPair
+from sfumato.options.prompt_words import NamedWord
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -45,6 +46,11 @@ class ObjectsParams(InversionParams):
         """Check ranges and the list of objects. Raises BadInput."""
         super().check()
         self.named()
+
+    @property
+    def named_words(self) -> Sequence[NamedWord]:
+        """The objects, each with its attributes."""
+        return [NamedWord("objects", " ".join(words), "target") for words in self.named()]
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check that a step is guided and that every prompt contains all objects. Raises BadInput."""

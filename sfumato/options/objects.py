@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from sfumato.editing.job import Job
 from sfumato.errors import BadInput
 from sfumato.ranges import Range
+from sfumato.shifts.energy.warp import Warp
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from sfumato.core.condition import Condition
-    from sfumato.shifts.energy.maps import Warp
     from sfumato.shifts.energy.word import Word
 
-Changes: TypeAlias = "dict[str, Warp]"
+Changes: TypeAlias = dict[str, Warp]
 """Affine map of each changed object, by its word."""
 _SHARES, _FACTORS, _DEGREES = Range(above=-1, below=1), Range(low=0.1, high=10), Range(low=-360, high=360)
 
@@ -45,8 +45,6 @@ def parse(move: str, resize: str, reshape: str) -> Changes:
     changes = {word: (factor, factor) for word, (factor,) in sizes.items()} | shapes
     if not moves and not changes:
         return {}
-    from sfumato.shifts.energy.maps import Warp
-
     found = {word: Warp(right=right, down=down) for word, (right, down) in moves.items()}
     for word, (width, height, *angle) in changes.items():
         before = found.get(word, Warp())

@@ -10,6 +10,7 @@ from sfumato.editing.job import Job
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.options.objects import key_of, weights_of
+from sfumato.options.prompt_words import contains
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +63,7 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
         The objects by word of the target prompt; words as in `key_of`.
 
     Raises:
-        BadInput: the text has another form, or a word occurs twice.
+        BadInput: the text has another form, a word occurs twice, or the prompt of an image lacks the object's word.
     """
     found: dict[str, ReferenceObject] = {}
     for part in (each for each in text.split(";") if each.strip()):
@@ -75,7 +76,13 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
         word, _, there = map(key_of, parts[0].partition("="))
         if word in found:
             raise BadInput(f'{name} names "{word}" twice.')
-        found[word] = ReferenceObject(there or word, ReferenceImage(parts[1], parts[2]))
+        taken = ReferenceObject(there or word, ReferenceImage(parts[1], parts[2]))
+        if not contains(taken.image.prompt, taken.word):
+            raise BadInput(
+                f'The word "{taken.word}" of {name} is not in the prompt of its image, "{taken.image.prompt:.80}": '
+                "give WORD=WORD THERE if the object has another name there."
+            )
+        found[word] = taken
     return found
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.options.option import Stage, check_value
+from sfumato.options.prompt_words import NamedWord
 from sfumato.regular_files import content_hash
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ class Params:
     def __getstate__(self) -> dict[str, Any]:
         """Return the options only: a pickle or copy does not contain what was read from files or checked."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @property
+    def named_words(self) -> Sequence[NamedWord]:
+        """The words that the prompts must contain, for a check before a model is loaded."""
+        return ()
 
     @property
     def files(self) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -20,6 +20,7 @@ from sfumato.options.other_images import (
     read_prompts,
 )
 from sfumato.options.params import PromptPair, check_weights
+from sfumato.options.prompt_words import NamedWord
 from sfumato.options.shared_words import shared
 from sfumato.options.targets import Target, check_cells, check_contradictions, parse_targets
 
@@ -184,6 +185,20 @@ class SelfGuidanceParams(DeterministicParams):
         targets = [word for _, word, _ in self.targets()]
         taken = [*self.restyled(), *self.objects_from_images()]
         return list(dict.fromkeys([*self.changes(), *self.swaps(), *targets, *taken]))
+
+    @property
+    def named_words(self) -> Sequence[NamedWord]:
+        """The words of all options; changes relative to the source name words of both prompts."""
+        moved: dict[str, Iterable[str]] = {
+            "move": parse(self.move, "", ""),
+            "resize": parse("", self.resize, ""),
+            "reshape": parse("", "", self.reshape),
+            "swap": self.swaps(),
+        }
+        others: dict[str, Iterable[str]] = {"restyle": self.restyled(), "objects_from": self.objects_from_images()}
+        found = [NamedWord(option, word, "source") for option, words in moved.items() for word in words]
+        found += [NamedWord(option, word, "target") for option, words in (moved | others).items() for word in words]
+        return found + [NamedWord(each.option, each.word, "target") for each in self.targets()]
 
     @property
     def files(self) -> Sequence[str]:

@@ -10,7 +10,7 @@ from sfumato.options.objects import read_numbers
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
-    from sfumato.shifts.energy.maps import Warp
+    from sfumato.shifts.energy.warp import Warp
 
 _SHARE = Range(low=0, high=1)
 

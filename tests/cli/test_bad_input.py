@@ -223,7 +223,7 @@ BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
         (("--to", "green", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
         (("--to", "green", "--mask-words", "green,,red"), "remove the empty part"),
         (("--to", "green", "--auto", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
-        (("--to", "green", "--method", "prompt-to-prompt", "--reweight", "star=2"), 'its words are "green"'),
+        (("--to", "green", "--method", "prompt-to-prompt", "--reweight", "gree=2"), 'its words are "green"'),
         (("--to", "green", "--method", "prompt-to-prompt", "--self-tokens", 1), "allow at least 12"),
         ((*BLEND, "--blend-start", 1), "blend_start = 1 leaves none of the 4 steps for the local blend"),
         ((*BLEND, "--reweight", "green=2,Green=3"), 'reweight names "Green" twice'),

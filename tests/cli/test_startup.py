@@ -104,6 +104,7 @@ FILES |= {
 }
 SWEEP = ("sweep", "photo.png", "--grid", "skip=1,2", "-o", "out")
 WORDS = ("edit", "photo.png", "--from", "red", "--to", "green", "-o", "out.png")
+GUIDED = (*EDIT, "--from", "a red apple", "--method", "self-guidance")
 AUTO = (*WORDS, "--auto")
 STYLE = ("style", "photo.png", "photo.png", "-o", "out.png")
 SAVED = ("edit", "--to", "green", "-o", "out.png")
@@ -166,6 +167,14 @@ MESSAGES = {
     (*WORDS, "--mask-words", "cat"): 'The word "cat" of mask_words is in neither prompt',
     (*WORDS, "--mask-words", "red,green,blue"): 'The word "blue" of mask_words',
     (*SWEEP, "--from", "red", "--to", "green", "--mask-words", "cat"): "of mask_words is in neither prompt",
+    (*WORDS, "--method", "prompt-to-prompt", "--reweight", "cat=2"): '"cat" of reweight is not in the target prompt',
+    (*WORDS, "--method", "prompt-to-prompt", "--blend", "cat"): 'The word "cat" of blend is in neither prompt',
+    (*WORDS, "--method", "objects", "--objects", "red cat"): '"red cat" of objects is not in the target prompt',
+    (*GUIDED, "--move", "cat: 0.1, 0"): '"cat" of move is not in the source prompt "a red apple"',
+    (*GUIDED, "--place", "cat: 0.1, 0"): '"cat" of place is not in the target prompt "green"',
+    (*GUIDED, "--restyle", "apple: photo.png: a cat"): '"apple" of restyle is not in the prompt of its image, "a cat"',
+    (*SWEEP, "--from", "red", "--to", "green", "--method", "prompt-to-prompt", "--reweight", "cat=2"): "of reweight is",
+    ("generate", "red", "-o", "out.png", "--method", "objects", "--objects", "cat"): '"cat" of objects is not in the',
     (*EDIT, "--mask-as-is"): "--mask-as-is needs --mask",
     (*EDIT, "--model", ""): "The name of the model is empty",
     (*EDIT, "--lora", ""): "The name of the LoRA is empty",

@@ -77,7 +77,10 @@ def test_settings_of_the_edit_share_one_inversion(tiny_sd_folder):
         (("--grid", "exact=maybe"), "true or false"),
         (("--grid", "skip=1,2,1"), "skip = 1 more than once"),
         (("--grid", "blend=star", "--method", "prompt-to-prompt"), "neither prompt"),
-        (("--grid", "reweight=green=2,apple=1;star=3", "--method", "prompt-to-prompt"), '"star" is not in the prompt'),
+        (
+            ("--grid", "reweight=green=2,apple=1;star=3", "--method", "prompt-to-prompt"),
+            '"star" of reweight is not in the target',
+        ),
         (("--grid", "first=300,900", "--last", 950, "--method", "colour"), "lies between first = 900 and last = 950"),
         (("--grid", "target_word=dog,star", "--method", "pix2pix-zero"), "source_word and target_word together"),
         (("--grid", "skip=1", "--skip", 2), "skip is in the grid and fixed"),

@@ -123,7 +123,8 @@ def test_invalid_entries_are_refused_before_any_evaluation(sd, inverted, files, 
     calls = sd.network.count.calls
     mistakes = {
         "must be|No such|not exist|no such": restyle("cat", tmp_path / "absent.png", "cat"),
-        '"fox" is not in the prompt "cat"': restyle("cat", files[0], "cat", there="fox"),
+        '"fox" of restyle is not in the prompt of its image, "cat"': restyle("cat", files[0], "cat", there="fox"),
+        '"ca" is not in the prompt "cat"': restyle("cat", files[0], "cat", there="ca"),
         '"fox" is not in the prompt "red cat': restyle("fox", files[0], "fox"),
         "64 x 32 pixels: crop it to the proportions of the edited image, 8 : 8": layout_from(wide, "cat"),
         'layout_prompt "green tree" and the target prompt .* no word in common': layout_from(files[0], "green tree"),

@@ -21,7 +21,7 @@ from sfumato.options.named_objects import ObjectsParams, presence
 from sfumato.options.objects import parse, parse_swaps
 from sfumato.options.other_images import OtherImages
 from sfumato.options.self_guidance import SelfGuidanceParams
-from sfumato.shifts.energy.maps import Warp
+from sfumato.shifts.energy.warp import Warp
 from tests.tiny import tiny_image
 
 STEPS = {"steps": 4}

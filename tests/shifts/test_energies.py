@@ -23,11 +23,12 @@ from sfumato.shifts.energy.appearance import Appearance, mean_features
 from sfumato.shifts.energy.box import Box, box_mask
 from sfumato.shifts.energy.centroid import Centroid
 from sfumato.shifts.energy.guidance import LatentGuidance, NoiseGuidance, thirds, window
-from sfumato.shifts.energy.maps import Warp, centroid, hard_mask, size, soft_mask
+from sfumato.shifts.energy.maps import centroid, hard_mask, size, soft_mask, warped
 from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap, overlap
 from sfumato.shifts.energy.presence import PUBLISHED_DEVIATION, Presence, smoothed
 from sfumato.shifts.energy.shape import Shape
 from sfumato.shifts.energy.size import Size
+from sfumato.shifts.energy.warp import Warp
 from sfumato.shifts.energy.word import Word, WordTerm
 from sfumato.shifts.words import WordMaps
 
@@ -284,7 +285,7 @@ def test_place_of_another_word_sets_the_target(model, run):
     shapes = []
     for (own, reference), (_, there) in layers:
         d = centroid(there) - centroid(reference)
-        moved = [Warp(*d[row].tolist()).apply(hard_mask(reference), centroid(reference))[row] for row in range(2)]
+        moved = [warped(hard_mask(reference), Warp(*d[row].tolist()), centroid(reference))[row] for row in range(2)]
         shapes.append(smooth(soft_mask(own) - torch.stack(moved)).mean(dim=(1, 2, 3)))
     torch.testing.assert_close(value(Shape(cat, place=red)), torch.stack(shapes).mean(dim=0) * cat.present)
 

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sfumato.shifts.energy.maps import Warp, centroid, coordinates, hard_mask, normalised, size, soft_mask
+from sfumato.shifts.energy.maps import (
+    centroid,
+    coordinates,
+    hard_mask,
+    normalised,
+    share_inside,
+    size,
+    soft_mask,
+    warped,
+)
+from sfumato.shifts.energy.warp import Warp
 
 
 def box(left, top, right, bottom, side=16):
@@ -54,22 +64,22 @@ def test_masks_and_size():
 def test_warp_moves_a_mask(right, down):
     mask = box(4, 6, 9, 9)
     columns, rows = round(right * 16), round(down * 16)
-    found = Warp(right=right, down=down).apply(mask, centroid(mask))
+    found = warped(mask, Warp(right=right, down=down), centroid(mask))
     torch.testing.assert_close(found, mask.roll((rows, columns), dims=(2, 3)))
 
 
 def test_warp_fills_from_outside_with_zeros():
     mask = box(0, 0, 16, 16)
-    found = Warp(right=0.5).apply(mask, centroid(mask))
+    found = warped(mask, Warp(right=0.5), centroid(mask))
     assert found[..., :8].abs().max() == 0
     assert found[..., 8:].min() == 1
 
 
 def test_warp_scales_about_the_centroid():
     mask = box(6, 6, 10, 10)
-    found = Warp(width=2, height=2).apply(mask, centroid(mask))
+    found = warped(mask, Warp(width=2, height=2), centroid(mask))
     torch.testing.assert_close(found.round(), box(4, 4, 12, 12))
-    wide = Warp(width=2).apply(mask, centroid(mask))
+    wide = warped(mask, Warp(width=2), centroid(mask))
     torch.testing.assert_close(wide.round(), box(4, 6, 12, 10))
     assert Warp(width=2, height=0.5).area == 1
 
@@ -81,7 +91,7 @@ def test_warp_rotates_clockwise_in_cells(shape):
         1  # to the right of the centre
     )
     centre = torch.full((1, 2), 0.5, dtype=torch.float64)
-    found = Warp(angle=90).apply(mask, centre)
+    found = warped(mask, Warp(angle=90), centre)
     down = torch.zeros_like(mask)
     down[..., shape[0] // 2 : shape[0] // 2 + 4, shape[1] // 2 - 1 : shape[1] // 2 + 1] = 1  # below the centre
     torch.testing.assert_close(found.round(), down)
@@ -102,18 +112,18 @@ def test_share_inside_equals_that_of_the_warped_mask_on_a_larger_map(warp):
     side, mask = 20, box(2, 6, 13, 17, side=20)
     large = F.pad(mask, (2 * side,) * 4)
     scaled = Warp(warp.right / 5, warp.down / 5, warp.width, warp.height, warp.angle)
-    warped = scaled.apply(large, centroid(large))
-    within = warped[..., 2 * side : 3 * side, 2 * side : 3 * side].sum() / warped.sum()
-    torch.testing.assert_close(warp.inside(mask, centroid(mask)), within[None], rtol=0, atol=0.06)
+    moved = warped(large, scaled, centroid(large))
+    within = moved[..., 2 * side : 3 * side, 2 * side : 3 * side].sum() / moved.sum()
+    torch.testing.assert_close(share_inside(mask, warp, centroid(mask)), within[None], rtol=0, atol=0.06)
 
 
 def test_share_inside_at_another_place_and_of_an_empty_mask():
     masks = torch.cat([box(0, 0, 4, 4), box(0, 0, 0, 0)])
     at = torch.tensor([[0.0, 0.5], [0.0, 0.5]], dtype=torch.float64)
-    assert Warp().inside(masks, centroid(masks), at).tolist() == [0.5, 1]
-    assert Warp().inside(masks, centroid(masks)).tolist() == [1, 1]
+    assert share_inside(masks, Warp(), centroid(masks), at).tolist() == [0.5, 1]
+    assert share_inside(masks, Warp(), centroid(masks)).tolist() == [1, 1]
 
 
 def test_identity_warp_changes_nothing():
     mask = (F.avg_pool2d(torch.rand(2, 1, 18, 18, dtype=torch.float64), 3, stride=1) > 0.5).double()
-    torch.testing.assert_close(Warp().apply(mask, centroid(mask)), mask)
+    torch.testing.assert_close(warped(mask, Warp(), centroid(mask)), mask)

@@ -5,7 +5,6 @@ right and lower edge; those of a cell are the coordinates of its centre.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.notes import note
+from sfumato.shifts.energy.warp import Warp
 
 SHARPNESS = 10.0
 """s, the slope of the sigmoid in `soft_mask`."""
@@ -77,71 +77,46 @@ def size(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
     return soft_mask(A).mean(dim=(1, 2, 3))
 
 
-@dataclass(frozen=True)
-class Warp:
-    """An affine map of an object: scaling and rotation about its centroid, then a translation.
+def warped(
+    mask: Float[Tensor, "b 1 h w"], warp: Warp, centre: Float[Tensor, "b 2"], at: Float[Tensor, "b 2"] | None = None
+) -> Float[Tensor, "b 1 h w"]:
+    """Warp a mask about `centre`; values from outside the map are 0.
 
-    Attributes:
-        right: displacement as a fraction of the width; negative is to the left.
-        down: displacement as a fraction of the height; negative is up.
-        width: factor of the width, above 0.
-        height: factor of the height, above 0.
-        angle: rotation in degrees, clockwise.
+    For every position p of the result, the mask is sampled at q = centre + S^-1 R^-1 (p - at - d), where S is the
+    scaling, R the rotation and d the displacement (right, down).
+
+    Args:
+        mask: mask of the object.
+        warp: the map.
+        centre: centroid (x, y) of the object.
+        at: position to which the centroid is moved before the displacement d; `centre` by default.
     """
+    h, w = mask.shape[-2:]
+    d = mask.new_tensor([warp.right, warp.down])
+    p = coordinates(mask).permute(1, 2, 0) - ((centre if at is None else at) + d)[:, None, None]
+    # Rotate in units of cells; in fractions of width and height, maps that are not square would distort angles.
+    p = p * mask.new_tensor([w, h])
+    cos, sin = math.cos(math.radians(warp.angle)), math.sin(math.radians(warp.angle))
+    back = torch.stack([cos * p[..., 0] + sin * p[..., 1], -sin * p[..., 0] + cos * p[..., 1]], dim=-1)
+    q = back / mask.new_tensor([warp.width * w, warp.height * h]) + centre[:, None, None]
+    return F.grid_sample(mask, 2 * q - 1, align_corners=False)
 
-    right: float = 0.0
-    down: float = 0.0
-    width: float = 1.0
-    height: float = 1.0
-    angle: float = 0.0
 
-    @property
-    def area(self) -> float:
-        """Factor of the area."""
-        return self.width * self.height
+def share_inside(
+    mask: Float[Tensor, "b 1 h w"], warp: Warp, centre: Float[Tensor, "b 2"], at: Float[Tensor, "b 2"] | None = None
+) -> Float[Tensor, " b"]:
+    """Compute the share of a mask whose cells lie inside the map after the warp; 1 for an empty mask.
 
-    def apply(
-        self, mask: Float[Tensor, "b 1 h w"], centre: Float[Tensor, "b 2"], at: Float[Tensor, "b 2"] | None = None
-    ) -> Float[Tensor, "b 1 h w"]:
-        """Warp a mask about `centre`; values from outside the map are 0.
-
-        For every position p of the result, the mask is sampled at q = centre + S^-1 R^-1 (p - at - d), where S is the
-        scaling, R the rotation and d the displacement (right, down).
-
-        Args:
-            mask: mask of the object.
-            centre: centroid (x, y) of the object.
-            at: position to which the centroid is moved before the displacement d; `centre` by default.
-        """
-        h, w = mask.shape[-2:]
-        d = mask.new_tensor([self.right, self.down])
-        p = coordinates(mask).permute(1, 2, 0) - ((centre if at is None else at) + d)[:, None, None]
-        # Rotate in units of cells; in fractions of width and height, maps that are not square would distort angles.
-        p = p * mask.new_tensor([w, h])
-        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
-        back = torch.stack([cos * p[..., 0] + sin * p[..., 1], -sin * p[..., 0] + cos * p[..., 1]], dim=-1)
-        q = back / mask.new_tensor([self.width * w, self.height * h]) + centre[:, None, None]
-        return F.grid_sample(mask, 2 * q - 1, align_corners=False)
-
-    def inside(
-        self, mask: Float[Tensor, "b 1 h w"], centre: Float[Tensor, "b 2"], at: Float[Tensor, "b 2"] | None = None
-    ) -> Float[Tensor, " b"]:
-        """Compute the share of a mask whose cells lie inside the map after the warp; 1 for an empty mask.
-
-        A cell at q is moved to p = at + d + R S (q - centre). The arguments are those of `apply`.
-        """
-        h, w = mask.shape[-2:]
-        offset = (coordinates(mask).permute(1, 2, 0) - centre[:, None, None]) * mask.new_tensor(
-            [w * self.width, h * self.height]
-        )
-        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
-        turned = torch.stack(
-            [cos * offset[..., 0] - sin * offset[..., 1], sin * offset[..., 0] + cos * offset[..., 1]], -1
-        )
-        d = mask.new_tensor([self.right, self.down])
-        p = turned / mask.new_tensor([w, h]) + ((centre if at is None else at) + d)[:, None, None]
-        within = ((p >= 0) & (p <= 1)).all(dim=-1)[:, None]
-        total = mask.sum(dim=(1, 2, 3))
-        return torch.where(
-            total > 0, (mask * within).sum(dim=(1, 2, 3)) / total.clamp(min=1e-4), torch.ones_like(total)
-        )
+    A cell at q is moved to p = at + d + R S (q - centre). The arguments are those of `warped`.
+    """
+    h, w = mask.shape[-2:]
+    offset = (coordinates(mask).permute(1, 2, 0) - centre[:, None, None]) * mask.new_tensor(
+        [w * warp.width, h * warp.height]
+    )
+    cos, sin = math.cos(math.radians(warp.angle)), math.sin(math.radians(warp.angle))
+    turned = torch.stack([cos * offset[..., 0] - sin * offset[..., 1], sin * offset[..., 0] + cos * offset[..., 1]], -1)
+    d = mask.new_tensor([warp.right, warp.down])
+    p = turned / mask.new_tensor([w, h]) + ((centre if at is None else at) + d)[:, None, None]
+    within = ((p >= 0) & (p <= 1)).all(dim=-1)[:, None]
+    total = mask.sum(dim=(1, 2, 3))
+    return torch.where(total > 0, (mask * within).sum(dim=(1, 2, 3)) / total.clamp(min=1e-4), torch.ones_like(total))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.shifts.energy.maps import Warp, centroid, difference, hard_mask, soft_mask
+from sfumato.shifts.energy.maps import centroid, difference, hard_mask, share_inside, soft_mask, warped
+from sfumato.shifts.energy.warp import Warp
 from sfumato.shifts.energy.word import WordTerm
 
 
@@ -26,9 +27,9 @@ class Shape(WordTerm):
         self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
     ) -> Float[Tensor, " b"]:
         """Compute the term in one layer; see `WordTerm.distance`."""
-        target = self.warp.apply(hard_mask(reference), centroid(reference), place)
+        target = warped(hard_mask(reference), self.warp, centroid(reference), place)
         return difference(soft_mask(own), target).mean(dim=(1, 2, 3))
 
     def inside(self, reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]) -> Float[Tensor, " b"]:
         """Share of the target mask that lies inside the image."""
-        return self.warp.inside(hard_mask(reference), centroid(reference), place)
+        return share_inside(hard_mask(reference), self.warp, centroid(reference), place)
