@@ -5,7 +5,8 @@
 
 One image is generated from each prompt, with its index in the file as the seed. The evaluator compares the image with
 its prompt and with 99 captions of training images of the recipe, the same ones for all prompts. A prompt is recognised
-if every other caption has a lower similarity to the image.
+if every other caption has a lower similarity to the image. The image of the corpus with this caption is compared in the
+same way: its rank is what the evaluator allows.
 """
 
 import json
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sfumato.errors import BadInput
@@ -47,22 +49,41 @@ def prompt_report(
     Returns:
         (figures, images float [n,3,h,w] in [0,1]). The figures are `recognised`, the number of prompts of rank 1;
         `candidates`, the number of captions that are compared; and for each of the `prompts` its "rank" (1 is the
-        best) and the "best" caption.
+        best), the "best" caption, and the "real rank", that of the recipe's image with this caption, or None without
+        one.
     """
     drawn = generate(model, prompts, recipe.data.size, guidance, steps)
-    features = evaluator.image_features(drawn)
     captions = open_images(recipe, "train", _DRAWN).captions
     others = [readable(evaluator, caption) for caption in dict.fromkeys(captions) if caption not in prompts][:_OTHERS]
-    own = (features * evaluator.text_features(prompts)).sum(dim=1)
-    rivals = features @ evaluator.text_features(others).T
-    ranks = (1 + (rivals >= own[:, None]).sum(dim=1)).tolist()
-    best = [others[k] for k in rivals.argmax(dim=1).tolist()]
+    texts = evaluator.text_features(others)
+    ranks, best = _ranks(evaluator, drawn, prompts, texts)
+    real = _real_ranks(evaluator, recipe, prompts, texts)
     rows = [
-        {"prompt": prompt, "rank": rank, "best": prompt if rank == 1 else rival}
-        for prompt, rank, rival in zip(prompts, ranks, best, strict=True)
+        {"prompt": prompt, "rank": rank, "best": prompt if rank == 1 else others[k], "real rank": real.get(prompt)}
+        for prompt, rank, k in zip(prompts, ranks, best, strict=True)
     ]
     figures = {"recognised": ranks.count(1), "candidates": 1 + len(others), "prompts": rows}
     return figures, drawn
+
+
+def _ranks(
+    evaluator: DualEncoder, images: Tensor, captions: Sequence[str], texts: Tensor
+) -> tuple[list[int], list[int]]:
+    """Rank of each image's caption among the others, whose features are `texts`, and the index of the best of these."""
+    features = evaluator.image_features(images)
+    own = (features * evaluator.text_features(captions)).sum(dim=1)
+    rivals = features @ texts.T
+    return (1 + (rivals >= own[:, None]).sum(dim=1)).tolist(), rivals.argmax(dim=1).tolist()
+
+
+def _real_ranks(evaluator: DualEncoder, recipe: Recipe, prompts: Sequence[str], texts: Tensor) -> dict[str, int]:
+    """Ranks of the recipe's images of all splits whose captions are among the prompts, by prompt."""
+    data = open_images(recipe, None)
+    rows = {caption: row for row, caption in enumerate(data.captions) if caption in prompts}
+    if not rows:
+        return {}
+    images = torch.from_numpy(data.images[list(rows.values())]).float() / 255
+    return dict(zip(rows, _ranks(evaluator, images, list(rows), texts)[0], strict=True))
 
 
 def read_prompts(path: Path, evaluator: DualEncoder) -> list[str]:
@@ -101,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.exit(2, f"{error}\n")
     for row in figures["prompts"]:
         print(f"{row['rank']:4d}  {row['prompt']}" + ("" if row["rank"] == 1 else f"  (best: {row['best']})"))
-    print(f"{figures['recognised']} of {len(prompts)} first among {figures['candidates']}")
+    real = [row["real rank"] for row in figures["prompts"] if row["real rank"] is not None]
+    print(f"{figures['recognised']} of {len(prompts)} first among {figures['candidates']}", end="")
+    print(f"; of {len(real)} real images {real.count(1)}" if real else "")
     return 0
 
 

@@ -30,12 +30,25 @@ def test_ranks_follow_the_similarities(parts):
     others = [caption for caption in captions if caption not in prompts]
     assert figures["candidates"] == 1 + len(others) > 2
     images = evaluator.image_features(drawn)
-    for i, row in enumerate(figures["prompts"]):
+    data = open_images(recipe, None)
+    known = [data.captions[::-1].index(caption) if caption in data.captions else None for caption in prompts]
+    for i, (row, place) in enumerate(zip(figures["prompts"], known, strict=True)):
         texts = [prompts[i], *others]
-        similarities = (evaluator.text_features(texts) @ images[i]).tolist()
-        order = sorted(range(len(texts)), key=lambda k: -similarities[k])
-        assert row == {"prompt": prompts[i], "rank": 1 + order.index(0), "best": texts[order[0]]}
+        order = sorted_by_similarity(evaluator, texts, images[i])
+        found = {"prompt": prompts[i], "rank": 1 + order.index(0), "best": texts[order[0]], "real rank": None}
+        if place is not None:
+            real = torch.from_numpy(data.images[::-1][place].copy())[None].float() / 255
+            order = sorted_by_similarity(evaluator, texts, evaluator.image_features(real)[0])
+            found["real rank"] = 1 + order.index(0)
+        assert row == found
+    assert known[0] is not None
+    assert known[1] is None
     assert figures["recognised"] == sum(row["rank"] == 1 for row in figures["prompts"])
+
+
+def sorted_by_similarity(evaluator, texts, image):
+    similarities = (evaluator.text_features(texts) @ image).tolist()
+    return sorted(range(len(texts)), key=lambda k: -similarities[k])
 
 
 def test_tie_does_not_count_as_recognised(parts, monkeypatch):
