@@ -17,7 +17,7 @@ VERSION = 6
 OTHERS = 98
 """Number of images of other emoji that those of the two named emoji are compared with."""
 GUIDANCE = 4.0
-"""Guidance scale of all images, the default of the bundled model."""
+"""Guidance scale of all images."""
 SIDE = 0.45
 """Side of the objects of the real images, as a share of the image."""
 METHODS = ("plain sampling", "attend-and-excite", "objects")

@@ -6,8 +6,10 @@ gradient step that decreases 1 - max A of the object with the lowest max A. The 
 20 sqrt(1 - i / (2 (steps - 1))). At 0, 1/5 and 2/5 of the steps (0, 10 and 20 of 50), the gradient step is repeated
 until max A of every object has reached 0.05, 0.5 and 0.8, respectively, at most 20 times as in the authors' code. The
 authors' code makes one more step after the thresholds are reached, because it compares max A of the latent before the
-step. Softmax and filter of the maps are those of the authors' code (`sfumato.shifts.energy.presence`). The method can
-be used in generation and with inverted images.
+step. Softmax and filter of the maps are those of the authors' code (`sfumato.shifts.energy.presence`). With
+`normalize_eot` (as there, for Stable Diffusion 2.1) the softmax has only the tokens of the text. Without it, a model
+whose queries attend mostly to the end token has an attention of 0 to all words after the softmax of 100 times the maps,
+and no gradient. The method can be used in generation and with inverted images.
 """
 
 from __future__ import annotations
@@ -42,6 +44,12 @@ class AttendAndExciteParams(ObjectsParams):
     )
     refinements: int = option(
         20, "largest number of repeated gradient steps in one step of the run", stage="edit", low=0, high=1000
+    )
+    normalize_eot: bool = option(
+        False,
+        "softmax over the tokens of the text only, as in the authors' code for Stable Diffusion 2.1; otherwise end and "
+        "padding tokens are included",
+        stage="edit",
     )
 
     def check(self) -> None:
@@ -85,7 +93,9 @@ def shifts(job: Job, params: AttendAndExciteParams) -> list[Shift]:
     named = params.named()
     if not named:
         return []
-    terms: tuple[tuple[Term, float], ...] = ((presence(job, named, published=True), 1.0),)
+    terms: tuple[tuple[Term, float], ...] = (
+        (presence(job, named, published=True, normalize_eot=params.normalize_eot), 1.0),
+    )
     return [
         IterativeRefinement(
             terms,

@@ -123,14 +123,16 @@ def _split(prompt: Prompt, row: range, words: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool) -> Presence:
+def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool, normalize_eot: bool = True) -> Presence:
     """Return the energy of the presence of the nouns of all objects.
 
     Args:
         job: the input of the method.
         named: words of each object.
         published: whether to use the loss of the code of Attend-and-Excite. Otherwise the loss is the mean over all
-            objects, with the softmax over the tokens of the text only and a narrower filter.
+            objects, with a narrower filter.
+        normalize_eot: whether the softmax is computed over the tokens of the text only, and not also over end and
+            padding tokens except the last token.
     """
     from sfumato.models.layout import word_layers
     from sfumato.shifts.energy.presence import DEVIATION, PUBLISHED_DEVIATION, Presence
@@ -140,9 +142,10 @@ def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool) -> Pr
     text = text_of(job.condition)
     if not published:
         return Presence(layers, grid, words, text, False, DEVIATION)
-    length = text.shape[1] // job.condition.prompts[0].chunks
-    text[:] = 1
-    text[:, ::length] = text[:, length - 1 :: length] = 0
+    if not normalize_eot:
+        length = text.shape[1] // job.condition.prompts[0].chunks
+        text[:] = 1
+        text[:, ::length] = text[:, length - 1 :: length] = 0
     return Presence(layers, grid, words, text, True, PUBLISHED_DEVIATION)
 
 

@@ -32,7 +32,8 @@ class Presence:
 
     The maps are averaged over layers and heads and normalised by a softmax over tokens. Then the maps of the tokens of
     each object are averaged and smoothed, and the maximum is taken. The loss of Attend-and-Excite is obtained with
-    `worst`, the softmax over all tokens except the first and the last one, and `PUBLISHED_DEVIATION`.
+    `worst`, `PUBLISHED_DEVIATION`, and the softmax over all tokens except the first and the last one, or over those of
+    the text (`normalize_eot`).
 
     Attributes:
         layers: cross-attention layers of the same resolution.
