@@ -80,13 +80,13 @@ def revised_by(network: DiffusionModel, params: Params, revised: Params) -> Para
         BadInput: as `check_params`; a file cannot be read; or an option or its file is another one than in the
             inversion, which was computed with it (`Params.inverts_with`).
     """
+    if revised is not params:
+        check_params(network, revised)  # also if they are equal, as True == 1
     if revised == params:
         params.read_files()  # those of an inversion that was opened from a file have not been read
         if revised.hashes == params.hashes:
             return params
-        revised.read_files()
-    else:
-        check_and_read(network, revised)
+    revised.read_files()
     for name in params.inverts_with:
         if (new := getattr(revised, name)) != (old := getattr(params, name)):
             raise BadInput(f"The image was inverted with {name} = {old!r}: to edit it with {new!r}, invert it again.")

@@ -123,16 +123,16 @@ def _split(prompt: Prompt, row: range, words: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool, normalize_eot: bool = True) -> Presence:
+def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool, normalize_eot: bool = False) -> Presence:
     """Return the energy of the presence of the nouns of all objects.
 
     Args:
         job: the input of the method.
         named: words of each object.
         published: whether to use the loss of the code of Attend-and-Excite. Otherwise the loss is the mean over all
-            objects, with a narrower filter.
-        normalize_eot: whether the softmax is computed over the tokens of the text only, and not also over end and
-            padding tokens except the last token.
+            objects, with the softmax over the tokens of the text only and a narrower filter.
+        normalize_eot: whether the published loss also has the softmax over the tokens of the text only, as in that
+            code for Stable Diffusion 2.1.
     """
     from sfumato.models.layout import word_layers
     from sfumato.shifts.energy.presence import DEVIATION, PUBLISHED_DEVIATION, Presence

@@ -54,7 +54,7 @@ def test_published_presence_excludes_first_and_last_token_of_every_chunk(sd):
     prompts, n = (replace(text, chunks=2).read("red cat"),), text.context
     condition = Condition(tokens=torch.zeros(1, 2 * n, 4), prompts=prompts)
     job = SimpleNamespace(network=sd.network, size=(8, 8), condition=condition)
-    over = presence(job, objects("red cat"), published=True, normalize_eot=False).over
+    over = presence(job, objects("red cat"), published=True).over
     assert (over[0] == 0).nonzero()[:, 0].tolist() == [0, n - 1, n, 2 * n - 1]
     text_only = presence(job, objects("red cat"), published=True, normalize_eot=True).over
     words = [place for phrase in ("red", "cat") for place in prompts[0].positions(phrase)]

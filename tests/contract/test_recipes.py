@@ -106,10 +106,10 @@ def test_recipe_contains_names_and_hashes_of_method_files(sd, photo):
 
 
 def test_only_the_option_that_names_a_file_is_rewritten():
-    params = SelfGuidanceParams(appearance_from="a/fox", appearance_prompt="a/fox", restyle="cat: b/a/fox: b/a/fox2")
+    params = SelfGuidanceParams(appearance_from="a/fox", appearance_prompt="a/fox", restyle="fox: b/a/fox: b/a/fox2")
     values = recipe_parameters(params)
     assert (values["appearance_from"], values["appearance_prompt"]) == ("fox", "a/fox")
-    assert values["restyle"] == "cat: fox: fox2"
+    assert values["restyle"] == "fox: fox: fox2"
 
 
 def test_hash_changes_with_the_direction_file(sd, photo):

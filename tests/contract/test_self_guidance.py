@@ -396,7 +396,7 @@ def test_attend_and_excite_step_equals_its_formula(sd):
     shifts = METHODS.find("attend-and-excite").shifts(job, AttendAndExciteParams(objects="cat, dog", thresholds=""))
     first = next(iter(generate(guided, (4, 8, 8), condition, params, seeds=[0], shifts=shifts)))
     x = first_latent(guided, (4, 8, 8), [0]).requires_grad_()
-    measured = presence(job, [["cat"], ["dog"]], published=True, normalize_eot=False).measure(first)
+    measured = presence(job, [["cat"], ["dog"]], published=True).measure(first)
     eps = network.predict(x, first.t, condition, measured.taps)
     (gradient,) = torch.autograd.grad(measured.value(x, eps).sum(), x)
     torch.testing.assert_close(first.x_t, (x - 20 * gradient).detach())
@@ -413,7 +413,7 @@ def test_refinement_repeats_gradient_steps_until_the_threshold(sd):
 
     def evaluated(x):
         x = x.detach().requires_grad_()
-        measured = presence(job, [["cat"], ["dog"]], published=True, normalize_eot=False).measure(None)
+        measured = presence(job, [["cat"], ["dog"]], published=True).measure(None)
         loss = measured.value(x, network.predict(x, t, condition, measured.taps))
         return loss.detach(), torch.autograd.grad(loss.sum(), x)[0]
 
