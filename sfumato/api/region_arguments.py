@@ -23,8 +23,9 @@ class Region:
     words: tuple[str, ...]
     threshold: float
 
+    @property
     def named_words(self) -> list[NamedWord]:
-        """Return the words, for a check without a tokenizer."""
+        """The words, for a check without a tokenizer."""
         return [NamedWord("mask_words", word, "either") for word in self.words]
 
 

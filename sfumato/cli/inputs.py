@@ -115,7 +115,7 @@ def check_region_words(arguments: Namespace, sources: Sequence[str], targets: Se
 
     chosen = region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
     if chosen is not None:
-        check_named(chosen.named_words(), sources, targets)
+        check_named(chosen.named_words, sources, targets)
 
 
 def check_mask_flags(arguments: Namespace) -> None:

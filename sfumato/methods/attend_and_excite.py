@@ -7,9 +7,9 @@ gradient step that decreases 1 - max A of the object with the lowest max A. The 
 until max A of every object has reached 0.05, 0.5 and 0.8, respectively, at most 20 times as in the authors' code. The
 authors' code makes one more step after the thresholds are reached, because it compares max A of the latent before the
 step. Softmax and filter of the maps are those of the authors' code (`sfumato.shifts.energy.presence`). With
-`normalize_eot` (as there, for Stable Diffusion 2.1) the softmax has only the tokens of the text. Without it, a model
-whose queries attend mostly to the end token has an attention of 0 to all words after the softmax of 100 times the maps,
-and no gradient. The method can be used in generation and with inverted images.
+`normalize_eot` (as there, for Stable Diffusion 2.1) the softmax has only the tokens of the text. Its input is 100 times
+the maps: if another token gets most of the attention, the result for the objects is close to 0, and so is the gradient.
+The method can be used in generation and with inverted images.
 """
 
 from __future__ import annotations
